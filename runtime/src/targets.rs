@@ -416,6 +416,10 @@ pub struct Nature {
     /// Whether a request with several items cannot hold a deletion, so that each deletion needs its
     /// own request.
     pub deletes_alone: bool,
+    /// Whether it compares the sequence of an item with the one that it holds under the key, and leaves a
+    /// newer state as it is. Then the deletion of a key that an entity has left has the sequence of what is
+    /// deleted, so that it does not delete what another entity has put there since.
+    pub compares: bool,
 }
 
 /// One attempt.

@@ -29,7 +29,8 @@ pub struct Options {
     /// Default 5.
     pub failures_max: u32,
     /// Refusals, each of another entity or another state of it, without a delivery in between that
-    /// trip the breaker. Default 20: that many in a row mean a wrong renderer or a wrong target.
+    /// trip the breaker. Default 20: that many in a row may mean a wrong renderer or a wrong target.
+    /// When a probe finds that they did not, more are tolerated for a while ([`TOLERANCE_MAX`]).
     pub refusals_max: u32,
 }
 
@@ -97,6 +98,13 @@ pub struct Throttling<'a> {
     pub silent: bool,
 }
 
+/// After refusals tripped the breaker and a probe was delivered, twice as many in a row are tolerated as
+/// there were, up to this many times [`Options::refusals_max`]: rows with the same mistake often lie
+/// together, and must not stop the others again and again.
+const TOLERANCE_MAX: u32 = 64;
+/// How long, in milliseconds, that is remembered while deliveries flow.
+const TOLERANCE_MS: u64 = 10 * 60 * 1000;
+
 /// Entities whose last failure or refusal is remembered, for each target. Beyond it the oldest are
 /// forgotten and count again: with so many in trouble, the trouble is the target's.
 const SUBJECTS_MAX: usize = 4_096;
@@ -140,6 +148,8 @@ pub struct Breaker {
     /// would trip it. They fail if the target turns out to be silent.
     throttled: Vec<u64>,
     refusals: u32,
+    /// Refusals in a row that trip it now.
+    tolerance: u32,
     trips: u32,
     tripped_by_refusals: bool,
 }
@@ -148,6 +158,7 @@ impl Breaker {
     /// A breaker that lets deliveries flow.
     pub fn new(options: Options, now: Timestamp) -> Breaker {
         Breaker {
+            tolerance: options.refusals_max,
             options,
             state: State::Flowing,
             since: now,
@@ -293,8 +304,15 @@ impl Breaker {
         }
     }
 
+    /// Whether refusals tripped it. Then it is in doubt whether the target refuses everything, and the
+    /// probes should be entities that differ from those that were refused.
+    pub fn doubts_entities(&self) -> bool {
+        self.tripped_by_refusals
+    }
+
     /// Records that the target refused an entity. If this was a probe, the refusal proves that the
-    /// target is alive, unless refusals tripped the breaker.
+    /// target is alive, unless refusals tripped the breaker. The first probe after such a trip does not
+    /// wait for long, because a target that refuses is not overloaded.
     pub fn refused(
         &mut self,
         now: Timestamp,
@@ -305,11 +323,16 @@ impl Breaker {
     ) {
         self.failing.clear();
         self.throttled.clear();
+        let flows = self.state == State::Flowing;
+        if flows && now.0.saturating_sub(self.since.0) > TOLERANCE_MS {
+            self.tolerance = self.options.refusals_max;
+        }
         self.refusals += u32::from(self.recent.is_first(subject));
         if probe && !self.tripped_by_refusals {
             return self.flow(now);
         }
-        if probe || (self.state == State::Flowing && self.refusals >= self.options.refusals_max) {
+        if probe || (flows && self.refusals >= self.tolerance) {
+            let chance = if flows { 0.0 } else { chance };
             self.trip(
                 now,
                 probe,
@@ -359,6 +382,10 @@ impl Breaker {
     }
 
     fn flow(&mut self, now: Timestamp) {
+        if self.tripped_by_refusals {
+            let most = self.options.refusals_max.saturating_mul(TOLERANCE_MAX);
+            self.tolerance = self.refusals.saturating_mul(2).clamp(self.tolerance, most);
+        }
         if self.state != State::Flowing {
             (self.state, self.since) = (State::Flowing, now);
             self.reason.clear();
@@ -498,9 +525,25 @@ mod tests {
     fn refusals_without_a_delivery_trip_and_a_refused_probe_is_then_no_sign_of_life() {
         check(
             "no ok no no - probe-no - probe-ok",
-            "flowing flowing flowing 4 4 7 7 flowing",
+            "flowing flowing flowing 3 3 7 7 flowing",
         );
         check("trip probe-no", "1 flowing");
+    }
+
+    // 200 bad rows in a row tripped a database ten times, each time for up to a minute.
+    #[test]
+    fn refusals_that_a_probe_has_found_harmless_trip_only_after_twice_as_many() {
+        check(
+            "no no probe-ok no no no no probe-ok no no no no no no no no",
+            "flowing 1 flowing flowing flowing flowing 6 flowing flowing flowing flowing flowing \
+             flowing flowing flowing 15",
+        );
+        let long = "- ".repeat(600);
+        let flowing = "flowing ".repeat(602);
+        check(
+            &format!("no no probe-ok {long}no no"),
+            &format!("flowing 1 {flowing}604"),
+        );
     }
 
     #[test]

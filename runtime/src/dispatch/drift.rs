@@ -692,6 +692,7 @@ fn lease(ordinal: Ordinal) -> Lease {
         holds: Holds::Unknown,
         was_absent: false,
         target_key: None,
+        settled: Sequence(0),
         attempts: 0,
         track: Track::Sweep,
         owed_since: Sequence(0),

@@ -287,6 +287,7 @@ mod tests {
             holds,
             was_absent: false,
             target_key,
+            settled: Sequence(4),
             attempts: 0,
             track,
             owed_since: Sequence(8),

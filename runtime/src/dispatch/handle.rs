@@ -285,6 +285,11 @@ impl TargetHandle {
         }
     }
 
+    /// See [`Breaker::doubts_entities`].
+    pub(crate) fn doubts_entities(&self) -> bool {
+        self.breaker().doubts_entities()
+    }
+
     /// Returns a receiver that is notified when [`TargetHandle::admits`] may have changed.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()

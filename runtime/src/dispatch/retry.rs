@@ -260,13 +260,17 @@ impl Schedule {
         None
     }
 
-    /// Returns the entity that is due first among those that did not fail. It examines all of them,
-    /// which is fine for a probe.
-    pub(crate) fn first_that_did_not_fail(&self) -> Option<Ordinal> {
+    /// An entity that did not fail, by chance: neighbours often share a mistake, and the next one would look
+    /// like the last. It examines all of them, which is fine for a probe.
+    pub(crate) fn any_that_did_not_fail(&self, dice: &mut fastrand::Rng) -> Option<Ordinal> {
         let unfailed = self.waiting.iter().filter(|(_, waiting)| !waiting.failed);
-        unfailed
-            .min_by_key(|(ordinal, waiting)| (waiting.due, **ordinal))
-            .map(|(ordinal, _)| *ordinal)
+        let number = dice.usize(..self.untried().max(1));
+        unfailed.map(|(ordinal, _)| *ordinal).nth(number)
+    }
+
+    /// The number of entities that wait and did not fail.
+    pub(crate) fn untried(&self) -> usize {
+        self.waiting.len() - self.failed
     }
 
     /// The number of entities that wait after a failed attempt.

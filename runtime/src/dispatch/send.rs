@@ -13,6 +13,7 @@ use super::handle::Permit;
 use super::status::Counters;
 use crate::failpoint;
 use crate::model::Sequence;
+use crate::store::Holds;
 use crate::targets::{DeliveryId, Form, Item, Outcome};
 
 /// Everything that a send needs from its channel.
@@ -42,7 +43,8 @@ pub(crate) async fn send(
         made: 0,
     };
     let outcomes = if batch.iter().all(|ready| ready.stale_keys.is_empty()) {
-        let items: Vec<Item> = batch.iter().map(item).collect();
+        let compares = request.permit.nature().compares;
+        let items: Vec<Item> = batch.iter().map(|ready| item(ready, compares)).collect();
         request.deliver(&items).await
     } else {
         request.deliver_moved(&batch).await
@@ -71,12 +73,13 @@ impl Requests<'_> {
     /// fails is not delivered; its outcome is that of the deletion.
     async fn deliver_moved(&mut self, batch: &[Ready]) -> Vec<Attempted> {
         let mut failed: Vec<Option<Attempted>> = vec![None; batch.len()];
+        let compares = self.permit.nature().compares;
         let stale: Vec<(usize, Item)> = batch
             .iter()
             .enumerate()
             .flat_map(|(index, ready)| {
                 let deletions = ready.stale_keys.iter();
-                deletions.map(move |key| (index, deletion(ready, key)))
+                deletions.map(move |key| (index, deletion(ready, key, compares)))
             })
             .collect();
         for part in stale.chunks(self.context.batch) {
@@ -98,7 +101,7 @@ impl Requests<'_> {
             .iter()
             .zip(&failed)
             .filter(|(_, failed)| failed.is_none())
-            .map(|(ready, _)| item(ready))
+            .map(|(ready, _)| item(ready, compares))
             .collect();
         let mut delivered = match items.is_empty() {
             true => Vec::new(),
@@ -175,19 +178,34 @@ impl Requests<'_> {
     }
 }
 
-fn item(ready: &Ready) -> Item {
+fn item(ready: &Ready, compares: bool) -> Item {
+    let is_deletion_of_a_chosen_key =
+        ready.rendering.is_none() && ready.prepared.taken.target_key.is_some();
+    let sequence = match is_deletion_of_a_chosen_key && compares {
+        true => held_up_to(ready),
+        false => ready.prepared.revision,
+    };
     Item {
         id: ready.tried.id,
         entity: ready.id.clone(),
         state: ready.tried.digest.unwrap_or_default() ^ ready.prepared.newest.0.rotate_left(32),
-        sequence: ready.prepared.revision,
+        sequence,
         key: ready.tried.key.clone(),
         rendering: ready.rendering.clone(),
         plugin: ready.plugin.clone(),
     }
 }
 
-fn deletion(ready: &Ready, key: &Arc<str>) -> Item {
+/// The newest sequence that the target may hold of an entity. What is newer under a key that the renderer
+/// chose is another entity's, which has got the key since.
+fn held_up_to(ready: &Ready) -> Sequence {
+    match ready.prepared.taken.holds {
+        Holds::Rendering(_) => ready.prepared.taken.settled,
+        Holds::Nothing | Holds::Unknown => ready.prepared.revision,
+    }
+}
+
+fn deletion(ready: &Ready, key: &Arc<str>, compares: bool) -> Item {
     let id = DeliveryId(xxh3_128(
         &[&ready.tried.id.0.to_le_bytes(), key.as_bytes()].concat(),
     ));
@@ -195,6 +213,10 @@ fn deletion(ready: &Ready, key: &Arc<str>) -> Item {
         id,
         key: key.clone(),
         rendering: None,
-        ..item(ready)
+        sequence: match compares {
+            true => held_up_to(ready),
+            false => ready.prepared.revision,
+        },
+        ..item(ready, compares)
     }
 }

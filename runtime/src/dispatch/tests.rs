@@ -90,6 +90,7 @@ impl Default for Knobs {
                 keyed: false,
                 batch_max: usize::MAX,
                 deletes_alone: false,
+                compares: false,
             },
             place: 1,
             concurrency: 4,
@@ -111,6 +112,7 @@ const KEYED: Nature = Nature {
     keyed: true,
     batch_max: 1,
     deletes_alone: false,
+    compares: false,
 };
 
 struct Story {

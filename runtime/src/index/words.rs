@@ -103,6 +103,9 @@ pub struct Lease {
     /// The key under which the target holds it, if a renderer chose one that differs from the
     /// entity's key.
     pub target_key: Option<Arc<str>>,
+    /// Up to which sequence everything of it is settled. What the target holds, if that is certain, has no
+    /// newer one.
+    pub settled: Sequence,
     /// Counted attempts so far; 0 unless this is a retry.
     pub attempts: u8,
     /// Where it was met, which decides the slot that it takes; a retry has the lane of its newest

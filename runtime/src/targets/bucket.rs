@@ -472,6 +472,7 @@ impl Target for Bucket {
             keyed: true,
             batch_max: 1,
             deletes_alone: false,
+            compares: true,
         }
     }
 

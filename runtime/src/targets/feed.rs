@@ -394,6 +394,7 @@ impl Target for Feed {
             keyed: true,
             batch_max: usize::MAX,
             deletes_alone: false,
+            compares: true,
         }
     }
 

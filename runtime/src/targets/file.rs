@@ -294,6 +294,7 @@ impl Target for File {
                 Form::Lines { .. } => 10_000,
             },
             deletes_alone: false,
+            compares: false,
         }
     }
 

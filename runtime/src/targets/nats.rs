@@ -627,6 +627,7 @@ impl Target for Nats {
             keyed: true,
             batch_max: usize::MAX,
             deletes_alone: false,
+            compares: true,
         }
     }
 

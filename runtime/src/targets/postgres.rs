@@ -95,6 +95,7 @@ impl Options {
             keyed: true,
             batch_max: usize::MAX,
             deletes_alone: false,
+            compares: true,
         }
     }
 

@@ -103,6 +103,7 @@ impl Options {
             keyed: true,
             batch_max: usize::MAX,
             deletes_alone: false,
+            compares: true,
         }
     }
 

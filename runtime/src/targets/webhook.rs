@@ -91,6 +91,7 @@ impl Options {
             batch_max: if in_url { 1 } else { usize::MAX },
             deletes_alone: !deletes_like_puts
                 || self.form == ItemForm::Bare && self.delete_body.is_none(),
+            compares: false,
         }
     }
 

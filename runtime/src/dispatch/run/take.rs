@@ -24,6 +24,11 @@ const REFUSED_PAGE: usize = 512;
 /// too many that wait for it would stop the channel.
 const REFUSED_WAITING_MAX: usize = 100;
 
+/// How many more entities of each track a probe is chosen from, after refusals, and how many there are at
+/// most in all.
+const PROBED_FROM: usize = 1024;
+const PROBED_FROM_MAX: usize = 8 * PROBED_FROM;
+
 /// The smallest share of prepared entities that is assumed to need sending.
 const SENT_SHARE_MIN: f64 = 1.0 / 128.0;
 
@@ -155,7 +160,10 @@ impl Run {
         if (0..TRACKS).any(|track| self.waiting(track) > 0) {
             return;
         }
-        while let Some(ordinal) = self.schedule.first_that_did_not_fail() {
+        if self.setup.target.doubts_entities() {
+            self.look_further();
+        }
+        while let Some(ordinal) = self.schedule.any_that_did_not_fail(&mut self.dice) {
             if self.retry(ordinal) {
                 return;
             }
@@ -174,6 +182,28 @@ impl Run {
             }
         }
         self.unfinished = walks && (0..TRACKS).any(|track| self.may_walk(track));
+    }
+
+    /// Sets aside more of what the channel owes, for the next probe to be chosen from: if the target has
+    /// refused many in a row, the next ones in line are probably as bad.
+    fn look_further(&mut self) {
+        let now = self.clock.now();
+        for track in 0..TRACKS {
+            let room = PROBED_FROM_MAX.saturating_sub(self.schedule.untried());
+            if room == 0 || !self.may_walk(track) {
+                continue;
+            }
+            let met = self.meet(track, room.min(PROBED_FROM));
+            let ordinals: Vec<_> = met.iter().map(|lease| lease.ordinal).collect();
+            for lease in met {
+                self.accept(lease, false);
+            }
+            self.taken[track].clear();
+            let ends = ordinals.into_iter();
+            let ends = ends.filter_map(|ordinal| self.park_untried(ordinal, now));
+            let ends = ends.collect();
+            self.finish(ends);
+        }
     }
 
     /// Takes entities that the target answered with 409 or 422 as soon as they have changed.

@@ -8,6 +8,7 @@ const INDEX: Nature = Nature {
     keyed: true,
     batch_max: 100,
     deletes_alone: false,
+    compares: false,
 };
 
 /// The attempts so far, each as `form: line, line`.
@@ -77,6 +78,7 @@ async fn a_kind_that_takes_few_at_once_is_given_no_more() {
         keyed: false,
         batch_max: 3,
         deletes_alone: false,
+        compares: false,
     };
     let knobs = Knobs {
         nature: few,
@@ -108,6 +110,7 @@ async fn a_kind_that_takes_few_at_once_is_given_no_more() {
 async fn deletions_go_alone_and_the_others_of_a_batch_do_without_the_one_that_is_refused() {
     let nature = Nature {
         deletes_alone: true,
+        compares: false,
         ..INDEX
     };
     let knobs = Knobs {
@@ -511,4 +514,103 @@ async fn huge_entities_make_progress_one_at_a_time() {
     assert_eq!(delivered(&story), 4);
     assert_eq!(story.script.most_at_once(), 1);
     story.end().await;
+}
+
+/// A table that keeps the sequence of each row, of deleted ones too, and leaves newer rows as they are.
+#[derive(Clone, Default)]
+struct Guarded(Arc<Mutex<BTreeMap<String, (Sequence, Option<String>)>>>);
+
+impl Guarded {
+    fn write(&self, seen: &Seen) -> Reply {
+        let mut rows = lock(&self.0);
+        for item in &seen.items {
+            let content = item.rendering.as_ref();
+            let content = content.map(|_| item.entity.key.to_string());
+            let row = rows.entry(item.key.to_string()).or_default();
+            if row.0 <= item.sequence {
+                *row = (item.sequence, content);
+            }
+        }
+        Reply::Status(200)
+    }
+
+    /// The rows that are there, as `key: entity`.
+    fn rows(&self) -> Vec<String> {
+        let rows = lock(&self.0);
+        let there = rows
+            .iter()
+            .filter_map(|(key, (_, entity))| Some((key, entity.as_ref()?)));
+        there
+            .map(|(key, entity)| format!("{key}: {entity}"))
+            .collect()
+    }
+}
+
+/// Entities are kept under the key that their price names. A request takes 100 ms.
+async fn passing(table: &Guarded) -> Story {
+    let chain = Chain("passes", |view: &View| {
+        EntityVerdict::Rendering(Rendering {
+            key: Some(format!("k{}", price(view))),
+            content_type: None,
+            body: Payload::Text(format!("{{\"of\":\"{}\"}}", view.id.key)),
+        })
+    });
+    let knobs = Knobs {
+        nature: Nature {
+            compares: true,
+            ..INDEX
+        },
+        concurrency: 1,
+        options: Options {
+            batch: 10,
+            ..options()
+        },
+        chain: Some(Arc::new(chain)),
+        ..Knobs::default()
+    };
+    let table = table.clone();
+    let slowly =
+        move |seen: &Seen| Reply::After(Duration::from_millis(100), Box::new(table.write(seen)));
+    let story = Story::forgetful(knobs, slowly).await;
+    for (key, price) in [("a", "1"), ("b", "2"), ("c", "3")] {
+        story.set(key, "price", price);
+    }
+    story.quiet().await;
+    story
+}
+
+/// A renderer gave the key of one product to another. The deletion of the old key had the newer sequence:
+/// the row stayed deleted, because the other product counted as older, and both counted as delivered.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_passes_to_another_entity_is_the_others_afterwards() {
+    // The new owner of the key waits for its turn while the old one changes, so both are in one batch.
+    let table = Guarded::default();
+    let story = passing(&table).await;
+    story.set("c", "price", "4");
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    story.set("b", "price", "1");
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    story.set("a", "price", "5");
+    story.quiet().await;
+    assert_eq!(table.rows(), ["k1: b", "k4: c", "k5: a"]);
+    story.end().await;
+
+    // The new owner has been delivered when the old one goes to another key, or goes.
+    for price in ["5", ""] {
+        let table = Guarded::default();
+        let story = passing(&table).await;
+        story.set("b", "price", "1");
+        story.quiet().await;
+        match price {
+            "" => story.delete("a"),
+            price => story.set("a", "price", price),
+        }
+        story.quiet().await;
+        let expected: &[&str] = match price {
+            "" => &["k1: b", "k3: c"],
+            _ => &["k1: b", "k3: c", "k5: a"],
+        };
+        assert_eq!(table.rows(), expected, "{price:?}");
+        story.end().await;
+    }
 }

@@ -11,6 +11,7 @@ fn index(batch: usize, concurrency: usize) -> Knobs {
             keyed: true,
             batch_max: usize::MAX,
             deletes_alone: false,
+            compares: false,
         },
         options: Options {
             batch,

@@ -119,6 +119,7 @@ async fn whatever_a_target_does_it_holds_the_newest_state_in_the_end() {
         keyed,
         batch_max,
         deletes_alone,
+        compares: false,
     });
     for seed in 0..24 {
         for nature in natures {

@@ -320,6 +320,7 @@ async fn a_tripped_target_is_probed_when_the_hours_of_a_lane_begin() {
 async fn deletions_that_go_alone_do_not_wait_for_a_target_that_has_tripped() {
     let nature = Nature {
         deletes_alone: true,
+        compares: false,
         ..Knobs::default().nature
     };
     let knobs = Knobs {

@@ -128,3 +128,65 @@ async fn many_refused_entities_that_are_due_at_once_stop_nothing() {
     clock.abort();
     story.end().await;
 }
+
+/// The breaker as it is by default: a refused probe may wait for a minute.
+fn with_the_default_breaker(batch: usize) -> Knobs {
+    Knobs {
+        options: Options { batch, ..options() },
+        breaker: breaker::Options::default(),
+        ..Knobs::default()
+    }
+}
+
+/// 200 rows in a row had a value that the database could not read. After twenty the target tripped, each
+/// probe took the next bad row, and thousands of good rows waited for an hour. A webhook that refuses entities
+/// one by one did the same.
+#[tokio::test(start_paused = true)]
+async fn entities_that_are_refused_in_a_row_hold_up_no_others() {
+    for (batch, status) in [(1, 400), (1, 422), (64, 400), (1_200, 400)] {
+        let script = move |seen: &Seen| {
+            let bad = seen.items.iter().any(|item| item.key.starts_with("bad"));
+            Reply::Status(if bad { status } else { 200 })
+        };
+        let story = Story::forgetful(with_the_default_breaker(batch), script).await;
+        story.channel.pause().await.expect("it runs");
+        for number in 0..200 {
+            story.set(&format!("bad{number}"), "price", "1");
+        }
+        for number in 0..1_000 {
+            story.set(&format!("good{number}"), "price", "1");
+        }
+        story.channel.resume().await.expect("it runs");
+        let delivered = |story: &Story| {
+            let counters = story.channel.counters();
+            counters.count(status::DeliveryResult::Delivered) == 1_000
+        };
+        let most = Duration::from_secs(5);
+        let what = format!("all good ones delivered: {batch}, {status}");
+        story.until_within(most, &what, delivered).await;
+        let refused = |story: &Story| story.channel.status().owed.refused == 200;
+        let most = Duration::from_secs(3600);
+        story
+            .until_within(most, "all bad ones refused", refused)
+            .await;
+        story.end().await;
+    }
+}
+
+/// If each row is refused, the renderer or the table is wrong, and not the rows. A catalogue of 1.5 million
+/// must not be refused for it.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_refuses_everything_trips_before_much_is_refused() {
+    for batch in [1, 64, 1_000] {
+        let story = Story::forgetful(with_the_default_breaker(batch), |_| Reply::Status(400)).await;
+        for number in 0..1_000 {
+            story.set(&format!("e{number}"), "price", "1");
+        }
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let status = story.channel.status();
+        assert_ne!(status.state, status::State::Flowing, "{batch}");
+        let refused = status.owed.refused;
+        assert!((20..100).contains(&refused), "{batch}: {refused} refused");
+        story.end().await;
+    }
+}

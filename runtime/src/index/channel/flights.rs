@@ -37,6 +37,7 @@ impl Channel {
             holds: pair.holds(),
             was_absent: pair.state().is_absent(),
             target_key: self.target_keys.get(&ordinal).cloned(),
+            settled: Sequence(pair.revision()),
             attempts: self
                 .parked
                 .get(&ordinal)

@@ -21,6 +21,7 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
             keyed: keyed.unwrap_or(false),
             batch_max: batch_max.unwrap_or(1),
             deletes_alone: false,
+            compares: false,
         },
         place: 0,
         script: Script::new(|_| Reply::Status(200)),

@@ -297,6 +297,7 @@ impl Maps {
             holds: pair.holds,
             was_absent: pair.state.is_absent(),
             target_key: pair.target_key,
+            settled: Sequence(pair.revision),
             attempts,
             track,
             owed_since: owed.unwrap_or_default(),

@@ -527,6 +527,7 @@ impl Target for Kafka {
             keyed: true,
             batch_max: usize::MAX,
             deletes_alone: false,
+            compares: false,
         }
     }
 
