@@ -18,6 +18,7 @@ class Bus:
         at = urlsplit(url)
         self.socket = socket.create_connection((at.hostname, at.port or 4222))
         self.lines = self.socket.makefile("rb")
+        self.waiting = []
         self.send('CONNECT {"verbose": false, "headers": true}', f"SUB {INBOX} 1", f"SUB {SHOWN} 2")
 
     def send(self, *lines):
@@ -25,6 +26,9 @@ class Bus:
 
     def next(self):
         """The next message: its subject, its headers, its content."""
+        return self.waiting.pop(0) if self.waiting else self.read()
+
+    def read(self):
         while words := self.lines.readline().split():
             if words[0] == b"PING":
                 self.send("PONG")
@@ -40,7 +44,10 @@ class Bus:
         """Asks JetStream, and stops if it says no."""
         body = json.dumps(question)
         self.send(f"PUB $JS.API.{subject} {INBOX} {len(body)}", body)
-        answer = json.loads(self.next()[2])
+        # The first messages that it asked for may arrive before the answer.
+        while (message := self.read())[0] != INBOX:
+            self.waiting.append(message)
+        answer = json.loads(message[2])
         if "error" in answer:
             sys.exit(answer["error"]["description"])
 
