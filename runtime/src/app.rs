@@ -16,6 +16,7 @@ mod jobs;
 pub mod load;
 mod memories;
 mod prepare;
+mod receipts;
 mod reload;
 mod retired;
 mod rollouts;
@@ -148,6 +149,8 @@ struct Inner {
     /// The targets that have forgotten what they held, while all of it is made owed again.
     forgotten: Mutex<BTreeSet<Arc<str>>>,
     jobs: Arc<Jobs>,
+    /// Cancelled when Weir begins to stop: requests that wait for something are answered at once.
+    leaving: CancellationToken,
     /// Cancelled when Weir stops; channels and tasks end with it.
     stopping: CancellationToken,
 }
@@ -264,6 +267,7 @@ impl App {
             sweeps: Arc::default(),
             forgotten: Mutex::default(),
             jobs: Arc::default(),
+            leaving: CancellationToken::new(),
             stopping: stopping.clone(),
         });
         let (listen, admin) = (plan.server.listen, plan.server.admin_listen);
@@ -337,6 +341,7 @@ impl App {
     /// Stops within 10 s: requests in progress are answered, deliveries in flight end or are
     /// parked, and everything is saved.
     pub async fn stop(self) {
+        self.inner.leaving.cancel();
         self.server.stop(STOP_REQUESTS).await;
         self.inner.close().await;
         self.stopping.cancel();

@@ -26,12 +26,13 @@ mod send;
 pub mod status;
 mod trouble;
 mod turns;
+mod waiters;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +47,8 @@ pub use self::quota::Quota;
 use self::retry::DueTimes;
 use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
+pub use self::waiters::Waiter;
+use self::waiters::Waiters;
 use crate::model::{EntityId, Ordinal, Timestamp};
 use crate::store::{self, Debounce, Joined, Queue, Store, Subscription};
 use crate::sync::lock;
@@ -149,6 +152,7 @@ struct Shared {
     errors: Mutex<Errors>,
     due_times: DueTimes,
     paused: Mutex<Option<String>>,
+    waiters: Waiters,
 }
 
 /// Why a command to a channel failed.
@@ -186,6 +190,7 @@ impl Channel {
                     .paused
                     .then(|| "paused before the last stop".to_owned()),
             ),
+            waiters: Waiters::default(),
         });
         // Commands from operators and reloads are rare; if more than 16 are pending, callers wait.
         let (control, orders) = mpsc::channel(16);
@@ -368,6 +373,12 @@ impl Channel {
     /// When the next attempt of a parked entity is due; `None` if it is not parked.
     pub fn next_attempt(&self, ordinal: Ordinal) -> Option<Timestamp> {
         self.shared.due_times.of(ordinal)
+    }
+
+    /// Wakes `wake` whenever a flight of this entity has ended, as long as the result lives. Look at the
+    /// entity's standing after this call: what happens in between is not lost.
+    pub fn wait_for(&self, ordinal: Ordinal, wake: &Arc<Notify>) -> Waiter {
+        Waiter::new(self.shared.clone(), ordinal, wake)
     }
 
     /// Stops the channel: it takes no more entities, waits up to `within` for requests in flight,

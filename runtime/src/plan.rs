@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::config::scalar::duration;
 pub use crate::config::text::{Cause, Complaint, Place, render};
 pub use crate::ingest::BODY_BYTES_MAX;
 use crate::model::EntityType;

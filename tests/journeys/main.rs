@@ -26,6 +26,7 @@ mod misbehaviour;
 mod postgres;
 mod power;
 mod quiet;
+mod receipts;
 mod reload;
 mod restored;
 mod sandbox;

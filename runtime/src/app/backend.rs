@@ -10,11 +10,12 @@ use crate::model::{EntityId, Ordinal, Sequence};
 use crate::plan::{self, Token};
 use crate::server::views::{
     BackupView, ChannelView, ConfigView, EntityRow, EntityView, FacetView, JobView, List,
-    PluginView, PreviewView, QuarantineView, RefusedView, ReloadView, SourceView, SwapView,
+    PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView, SourceView,
+    SwapView,
 };
 use crate::server::{
     self, Backend, DriftRequest, EntityQuery, Intake, Look, Operate, Operation, Page, Problem,
-    QuarantineFilter, RefusedFilter, Reply, Settle, Settled, Setup,
+    QuarantineFilter, ReceiptQuery, RefusedFilter, Reply, Settle, Settled, Setup,
 };
 use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused};
 use crate::sync::lock;
@@ -72,7 +73,10 @@ impl Look for Inner {
             let channels = live
                 .channels
                 .values()
-                .map(|channel| views::standing(&live, channel, ordinal, &entity))
+                .map(|channel| {
+                    let standing = channel.queue().standing(ordinal);
+                    views::standing(&live, channel, ordinal, &entity, standing)
+                })
                 .chain(retired::standings(self.store.as_ref(), ordinal));
             Ok(EntityView {
                 entity_type: id.entity_type.to_string(),
@@ -81,6 +85,10 @@ impl Look for Inner {
                 channels: channels.collect(),
             })
         })
+    }
+
+    fn receipt<'a>(&'a self, id: &'a EntityId, query: ReceiptQuery) -> Reply<'a, ReceiptView> {
+        Box::pin(self.receipt_of(id, query))
     }
 
     fn entities<'a>(
@@ -500,7 +508,7 @@ impl Inner {
         channels.iter().any(|channel| channel.name == name)
     }
 
-    fn known_type(&self, name: &str) -> Result<(), Problem> {
+    pub(super) fn known_type(&self, name: &str) -> Result<(), Problem> {
         if self.live.load().plan.entities.contains_key(name) {
             Ok(())
         } else {
@@ -508,7 +516,7 @@ impl Inner {
         }
     }
 
-    fn known_entity(&self, id: &EntityId) -> Result<Ordinal, Problem> {
+    pub(super) fn known_entity(&self, id: &EntityId) -> Result<Ordinal, Problem> {
         self.store.find(id).ok_or_else(|| no_entity(id))
     }
 
@@ -628,7 +636,7 @@ fn parse_after<T: std::str::FromStr>(after: &str) -> Result<T, Problem> {
         .map_err(|_| Problem::bad_parameter("after", "take it from the `next` of the page before"))
 }
 
-fn no_entity(id: &EntityId) -> Problem {
+pub(super) fn no_entity(id: &EntityId) -> Problem {
     Problem::unknown("entity", &id.to_string())
 }
 

@@ -139,7 +139,7 @@ fn feed(feed: &Feed) -> FeedView {
 }
 
 /// What a delivered state of an entity waits for in a feed: the generation that holds it.
-fn waits_in_feed(channel: &Channel, entity: &Entity) -> Option<String> {
+pub(super) fn waits_in_feed(channel: &Channel, entity: &Entity) -> Option<String> {
     let setup = channel.setup();
     let feed = setup.target.feed()?;
     // A renderer may have given it another key, under which it is not found: then nothing is said.
@@ -178,9 +178,10 @@ pub(super) fn standing(
     channel: &Channel,
     ordinal: Ordinal,
     entity: &Entity,
+    standing: Option<Standing>,
 ) -> StandingView {
     let (name, queue) = (channel.setup().options.name.to_string(), channel.queue());
-    let Some(standing) = queue.standing(ordinal) else {
+    let Some(standing) = standing else {
         return StandingView {
             channel: name,
             state: "not subscribed".to_owned(),

@@ -32,6 +32,7 @@ mod quiet;
 mod refused;
 mod sockets;
 mod trouble;
+mod waiting;
 
 /// Longer than any story needs; it elapses only when a story fails.
 const PATIENCE: Duration = Duration::from_secs(10);

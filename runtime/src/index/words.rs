@@ -232,6 +232,28 @@ pub struct Standing {
     pub shape_label: String,
     /// The sequence of the newest change of a subscribed facet.
     pub newest: Sequence,
+    /// Whether the channel has another shape than its last rendering of the entity, or another target,
+    /// so that a sweep must come to it.
+    pub reshaped: bool,
+}
+
+impl Standing {
+    /// Whether the channel owes, has parked and has in flight nothing of the entity up to this
+    /// sequence. What is held is not settled.
+    ///
+    /// While the channel owes a newer change and its last rendering is older than `sequence`, it is not
+    /// known whether a change in between was of a facet that it subscribes to: a facet shows only its
+    /// newest one. Then this is false.
+    pub fn has_settled(&self, sequence: Sequence) -> bool {
+        if self.reshaped {
+            return false;
+        }
+        if self.newest > self.revision {
+            return self.revision >= sequence;
+        }
+        // Without a change it was redriven or is sent once more.
+        !self.in_flight && !matches!(self.state, State::Parked(_) | State::Held)
+    }
 }
 
 /// The work that a channel still has to do.

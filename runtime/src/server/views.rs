@@ -5,6 +5,7 @@
 
 mod feed;
 mod jobs;
+mod receipt;
 mod setup;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::model::{self, Timestamp};
 
 pub use self::feed::{FeedView, GenerationView, HeldGenerationView};
 pub use self::jobs::{DriftExample, DriftView, JobView};
+pub use self::receipt::{NamedEntity, ReceiptView, SettledView};
 pub use self::setup::{
     BackupView, ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
 };
@@ -91,6 +93,13 @@ pub struct Accepted {
     pub problems: Vec<EventProblem>,
     /// Head of the sequence after the request.
     pub sequence: u64,
+    /// With `receipt=true`: the entities that its events name, at most 1,000. Events that were quarantined
+    /// or filtered name none; a repeated one names those that it named the first time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entities: Vec<NamedEntity>,
+    /// Whether they name more entities than are listed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_entities: bool,
 }
 
 /// Events by result.

@@ -351,6 +351,8 @@ impl Run {
         }
         let mut again = Vec::new();
         self.queue.settle(&ends, &mut again);
+        let settled = ends.iter().map(|end| end.ordinal);
+        self.shared.waiters.wake(settled);
         // What changed meanwhile may have been set aside to be quiet. Only a walk tells until when.
         if self.setup.options.debounce.is_some() {
             self.more[..TRACKS - 1].fill(true);

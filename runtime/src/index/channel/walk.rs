@@ -322,6 +322,7 @@ impl Index {
                 .min(),
             shape_label: label.unwrap_or_default(),
             newest: Sequence(channel.newest_seen(entry, &self.names)),
+            reshaped: channel.is_reshaped(pair),
         })
     }
 

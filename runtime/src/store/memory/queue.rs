@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::life::is_reshaped;
 use super::{Channel, Maps, Rule, Shared};
 use crate::index::ChannelId;
 use crate::model::{Lane, Ordinal, Sequence, Track};
@@ -357,6 +358,7 @@ impl Maps {
                 .min(),
             shape_label: channel.labels.get(&pair.shape).cloned().unwrap_or_default(),
             newest: Sequence(self.newest(channel, ordinal.0)),
+            reshaped: is_reshaped(channel, ordinal.0),
         })
     }
 }
