@@ -61,6 +61,8 @@ use trial::Before;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// The last events of sources are saved once in so many intervals, and when Weir stops.
 const SAMPLES_EVERY: u32 = 60;
+/// The same for the latencies of channels.
+const LATENCIES_EVERY: u32 = 300;
 /// Maximum time for requests in progress when Weir stops.
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
 /// Maximum time for deliveries in flight when Weir stops; the whole stop takes less than 10 s.
@@ -395,6 +397,10 @@ impl Inner {
             if beats.is_multiple_of(SAMPLES_EVERY) {
                 self.save_samples().await;
             }
+            if beats.is_multiple_of(LATENCIES_EVERY) {
+                memories.save_latencies(&self).await;
+            }
+            self.look_at_lateness();
             memories.save_marks(&self, false).await;
             self.start_over_what_forgot();
             self.begin_due_checks();
@@ -414,6 +420,14 @@ impl Inner {
                 Ok(()) | Err(_) => {}
             }
             memories.save(&self, MEMORIES_EVERY).await;
+        }
+    }
+
+    /// Counts the time for which channels are late.
+    fn look_at_lateness(&self) {
+        let live = self.live.load();
+        for channel in live.channels.values() {
+            channel.look_at_lateness(live.channels.len());
         }
     }
 
@@ -442,6 +456,7 @@ impl Inner {
         self.save_samples().await;
         let mut memories = Memories::default();
         memories.save_marks(self, true).await;
+        memories.save_latencies(self).await;
         memories.save(self, Duration::ZERO).await;
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store could not be closed");

@@ -16,6 +16,8 @@ mod flight;
 pub mod guard;
 mod handle;
 pub mod hours;
+pub mod latency;
+mod lateness;
 mod pace;
 pub mod prepare;
 mod quota;
@@ -42,6 +44,8 @@ pub use self::default_renderer::DefaultRenderer;
 use self::errors::Errors;
 pub use self::handle::TargetHandle;
 use self::hours::Hours;
+use self::latency::{Latencies, Latency};
+use self::lateness::Lateness;
 pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
 pub use self::quota::Quota;
 use self::retry::DueTimes;
@@ -49,7 +53,7 @@ use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
 pub use self::waiters::Waiter;
 use self::waiters::Waiters;
-use crate::model::{EntityId, Ordinal, Timestamp};
+use crate::model::{EntityId, Lane, Ordinal, Timestamp};
 use crate::store::{self, Debounce, Joined, Queue, Store, Subscription};
 use crate::sync::lock;
 
@@ -153,6 +157,8 @@ struct Shared {
     due_times: DueTimes,
     paused: Mutex<Option<String>>,
     waiters: Waiters,
+    latencies: Mutex<Latencies>,
+    lateness: Mutex<Lateness>,
 }
 
 /// Why a command to a channel failed.
@@ -191,6 +197,8 @@ impl Channel {
                     .then(|| "paused before the last stop".to_owned()),
             ),
             waiters: Waiters::default(),
+            latencies: Mutex::default(),
+            lateness: Mutex::default(),
         });
         // Commands from operators and reloads are rare; if more than 16 are pending, callers wait.
         let (control, orders) = mpsc::channel(16);
@@ -358,6 +366,43 @@ impl Channel {
     /// The counters since it started.
     pub fn counters(&self) -> Arc<Counters> {
         self.shared.counters.clone()
+    }
+
+    /// How long the changes of a lane took from acceptance to delivery, over the last minute, hour and day.
+    pub fn latency(&self, lane: Lane) -> [Latency; 3] {
+        let now = self.setup().target.clock().now();
+        lock(&self.shared.latencies).of(lane, now)
+    }
+
+    /// The number of deliveries that seemed to come before their change, because a clock was set back.
+    pub fn negative_latencies(&self) -> u64 {
+        lock(&self.shared.latencies).negative()
+    }
+
+    /// The latencies that are kept over a restart; `None` if there are none.
+    pub fn latency_memory(&self) -> Option<Vec<u8>> {
+        lock(&self.shared.latencies).memory()
+    }
+
+    /// Takes back what [`Channel::latency_memory`] returned before a restart.
+    pub fn recall_latencies(&self, memory: &[u8]) {
+        lock(&self.shared.latencies).recall(memory);
+    }
+
+    /// Counts the time for which the oldest change owed is later than the objective. Call it once a second;
+    /// it looks less often if looking takes long. `channels` is how many are looked at.
+    pub fn look_at_lateness(&self, channels: usize) {
+        let setup = self.setup();
+        let clock = setup.target.clock();
+        lock(&self.shared.latencies).look_at_clock(clock.moment());
+        let objective = setup.options.freshness;
+        let mut lateness = lock(&self.shared.lateness);
+        let overdue = || {
+            let owed = self.queue().owed();
+            Status::overdue(&owed, setup.options.hours.as_ref(), clock.stamp())
+        };
+        let late = lateness.look(objective, clock.elapsed(), channels, overdue);
+        self.shared.counters.late(late);
     }
 
     /// Why an entity is parked, if that error is still kept.

@@ -49,8 +49,8 @@ pub use names::{NAMES_MAX, Names};
 pub use pair::Pair;
 pub use sameness::value_hash;
 pub use words::{
-    ChannelId, Debounce, Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State,
-    Subscription, Withdrawals,
+    ChannelId, Debounce, Ending, Holds, Joined, Lease, OldestOwed, Owed, Parked, Settlement,
+    Standing, State, Subscription, Withdrawals,
 };
 
 use crate::model::{EntityId, Lane, Sequence, Timestamp};

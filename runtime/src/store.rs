@@ -39,8 +39,8 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::pending::Pending;
 pub use crate::index::{
-    Debounce, Ending, Holds, Joined, Lease, NAMES_MAX, Owed, Parked, Settlement, Standing, State,
-    Subscription, Walked, Withdrawals,
+    Debounce, Ending, Holds, Joined, Lease, NAMES_MAX, OldestOwed, Owed, Parked, Settlement,
+    Standing, State, Subscription, Walked, Withdrawals,
 };
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
@@ -681,6 +681,10 @@ pub trait Queue: Send + Sync + 'static {
     /// The sizes of the queue and its oldest change. Works in memory; scans everything in flight or
     /// parked.
     fn owed(&self) -> Owed;
+
+    /// Up to `limit` of the entities that are owed for the longest time, the oldest first. Works in memory;
+    /// scans everything in flight or parked, and the first places of each lane.
+    fn oldest(&self, limit: usize) -> Vec<OldestOwed>;
 
     /// The state of an entity on the channel; `None` if the channel does not subscribe to its type.
     /// Works in memory.

@@ -32,6 +32,7 @@ mod restored;
 mod sandbox;
 mod search;
 mod secrets;
+mod seen;
 mod slow;
 mod starts;
 mod swaps;

@@ -940,6 +940,7 @@ fn plain(standing: Standing) -> Standing {
 fn comparable(taken: impl IntoIterator<Item = Lease>) -> String {
     let plain = |lease: Lease| Lease {
         owed_since: Sequence(0),
+        owed_at: Timestamp(0),
         ..lease
     };
     format!("{:?}", taken.into_iter().map(plain).collect::<Vec<_>>())

@@ -10,7 +10,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::intake::HttpIntake;
 use super::load::{Loaded, Maps, Renders};
 use super::memories::{
-    TargetMemory, foreign_of, mark_of, note_of, note_of_credentials, note_of_pace,
+    TargetMemory, foreign_of, mark_of, note_of, note_of_credentials, note_of_latencies,
+    note_of_pace,
 };
 use super::rollouts::TakenOver;
 use super::{Inner, join_all, now};
@@ -356,6 +357,9 @@ impl Inner {
         let Some(running) = running else {
             let start = Channel::start(setup, self.store.clone(), self.stopping.child_token());
             let (channel, joined) = self.deliveries.run(start).await?;
+            if let Some(latencies) = self.store.note(&note_of_latencies(name))? {
+                channel.recall_latencies(&latencies);
+            }
             let channel = Arc::new(channel);
             // A channel that was stopped during a sweep continues it.
             let swept = if joined.swept || channel.status().owed.sweep > 0 {

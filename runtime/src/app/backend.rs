@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::intake::{HttpIntake, redrive_ended, redriven};
+use super::memories::note_of_latencies;
 use super::{BACKUP, BACKUPS, Inner, blocking, figures, retired, trial, views};
 use crate::dispatch::{self, Channel};
 use crate::metrics::Snapshot;
@@ -147,7 +148,10 @@ impl Look for Inner {
     fn channel(&self, name: &str) -> Result<ChannelView, Problem> {
         let live = self.live.load();
         if let Some(channel) = live.channels.get(name) {
-            return Ok(views::channel(&live, channel, &self.sweeps, &self.jobs));
+            return Ok(ChannelView {
+                oldest: views::oldest(&live, channel, &*self.store),
+                ..views::channel(&live, channel, &self.sweeps, &self.jobs)
+            });
         }
         let mut remembered = self.store.remembered().into_iter();
         remembered
@@ -525,7 +529,10 @@ impl Inner {
             return Err(Problem::unknown("channel", name));
         }
         match self.store.forget(name).await.map_err(failed)? {
-            true => Ok(()),
+            true => {
+                let latencies = note_of_latencies(name);
+                self.store.set_note(&latencies, None).await.map_err(failed)
+            }
             false => Err(Problem::conflict(
                 "channel-live",
                 format!("channel `{name}` is in the configuration; take it out first"),

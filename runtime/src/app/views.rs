@@ -9,17 +9,18 @@ use super::now;
 use super::rollouts::History;
 use super::sweeps::Sweeps;
 use crate::dispatch::hours::Hours;
+use crate::dispatch::latency::Latency;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
 use crate::dispatch::{Channel, Preview, PreviewVerdict, status};
 use crate::ingest::{Source, verify};
-use crate::model::{Entity, EntityId, Ordinal, Timestamp, facet_matches};
+use crate::model::{Entity, EntityId, Lane, Ordinal, Timestamp, facet_matches};
 use crate::plugin::Component;
 use crate::server::views::{
     ChannelView, ErrorView, EventView, FeedView, FilterVerdict, GenerationView, HeldGenerationView,
-    LimitsView, OwedView, PluginView, PreviewView, QuarantineView, RefusedView, RenderingView,
-    SourceView, StandingView, Time,
+    LaneLatencyView, LatenciesView, LatencyView, LimitsView, OldestView, OwedView, PluginView,
+    PreviewView, QuarantineView, RefusedView, RenderingView, SourceView, StandingView, Time,
 };
-use crate::store::{QuarantinedEvent, Refused, Remembered, Standing, State};
+use crate::store::{OldestOwed, QuarantinedEvent, Refused, Remembered, Standing, State, Store};
 use crate::targets::feed::Feed;
 
 pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
@@ -99,6 +100,9 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps, jobs: &Jo
             .freshness_objective
             .map(|objective| objective.as_secs_f64()),
         oldest_owed: status.owed.oldest_time.map(Into::into),
+        oldest: Vec::new(),
+        late_seconds: (status.freshness_objective).map(|_| counters.late_time().as_secs_f64()),
+        latency: latencies(channel),
         deliveries: status::DeliveryResult::ALL
             .into_iter()
             .map(|result| (result.name().to_owned(), counters.count(result)))
@@ -110,6 +114,52 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps, jobs: &Jo
         last_sweep: sweeps.of(channel),
         last_drift: jobs.last_drift(&options.name).map(|drift| (*drift).clone()),
         feed: setup.target.feed().map(feed),
+    }
+}
+
+/// The most entities that are named as owed for the longest time.
+const OLDEST_MAX: usize = 10;
+
+/// The entities that a channel owes for the longest time.
+pub(super) fn oldest(live: &Live, channel: &Channel, store: &dyn Store) -> Vec<OldestView> {
+    let queue = channel.queue();
+    let named = |oldest: OldestOwed| {
+        let standing = queue.standing(oldest.ordinal);
+        // Its facets say since when it is settled, and it is not.
+        let entity = store.read(&[oldest.ordinal]).ok()?.pop().flatten()?;
+        let shown = self::standing(live, channel, oldest.ordinal, &entity, standing);
+        Some(OldestView {
+            key: oldest.id.key.to_string(),
+            since: oldest.time.into(),
+            sequence: oldest.since.0,
+            state: shown.state,
+            last_error: shown.last_error,
+        })
+    };
+    let oldest = queue.oldest(OLDEST_MAX).into_iter();
+    oldest.filter_map(named).collect()
+}
+
+fn latencies(channel: &Channel) -> LatenciesView {
+    let [urgent, normal, bulk] = Lane::ALL.map(|lane| {
+        let [minute, hour, day] = channel.latency(lane).map(latency);
+        LaneLatencyView { minute, hour, day }
+    });
+    LatenciesView {
+        urgent,
+        normal,
+        bulk,
+        negative: channel.negative_latencies(),
+    }
+}
+
+fn latency(latency: Latency) -> LatencyView {
+    let there = |millis: u64| (latency.count > 0).then_some(millis);
+    LatencyView {
+        count: latency.count,
+        p50_ms: there(latency.p50),
+        p99_ms: there(latency.p99),
+        max_ms: there(latency.max),
     }
 }
 

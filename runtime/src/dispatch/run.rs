@@ -40,7 +40,7 @@ use super::retry::{RetryBudget, Schedule, Tried};
 use super::trouble::Trouble;
 use super::turns::{TRACKS, WeightedRoundRobin};
 use super::{Setup, Shared};
-use crate::model::{Ordinal, Sequence, Timestamp};
+use crate::model::{Lane, Ordinal, Sequence, Timestamp};
 use crate::store::{self, Joined, Lease, Pending, Queue, Store};
 
 /// Maximum number of entities in flight on each track, unless two full requests hold more: while one is
@@ -175,6 +175,8 @@ pub(crate) struct Run {
     /// Commits are ignored until this instant.
     rests_until: Option<Instant>,
     walk: Walk,
+    /// The changes that were delivered in this turn: their lanes, and when they were committed.
+    delivered: Vec<(Lane, Timestamp)>,
 }
 
 impl Run {
@@ -230,6 +232,7 @@ impl Run {
             concerned: true,
             rests_until: None,
             walk: Walk::default(),
+            delivered: Vec::new(),
             store,
             queue,
             shared,

@@ -71,6 +71,7 @@ pub struct Counters {
     buckets: [AtomicU64; SECONDS.len() + 1],
     micros: AtomicU64,
     refused_tried: AtomicU64,
+    late_millis: AtomicU64,
     turns: AtomicU64,
 }
 
@@ -84,6 +85,11 @@ impl Counters {
     /// passed.
     pub fn refused_tried_count(&self) -> u64 {
         self.refused_tried.load(Ordering::Relaxed)
+    }
+
+    /// The time during which the oldest change was owed for longer than the objective allows.
+    pub fn late_time(&self) -> Duration {
+        Duration::from_millis(self.late_millis.load(Ordering::Relaxed))
     }
 
     /// Attempts by duration: one count for each bucket of [`SECONDS`] and one for longer attempts,
@@ -110,6 +116,11 @@ impl Counters {
 
     pub(crate) fn turn(&self) {
         self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn late(&self, time: Duration) {
+        let millis = time.as_millis() as u64;
+        self.late_millis.fetch_add(millis, Ordering::Relaxed);
     }
 
     pub(crate) fn refused_tried(&self) {

@@ -2,6 +2,7 @@
 //! the operations of a channel on the whole index.
 
 mod flights;
+mod oldest;
 mod quiet;
 mod walk;
 

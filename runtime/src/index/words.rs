@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Failure, Lane, Ordinal, Sequence, Timestamp, Track};
+use crate::model::{EntityId, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
 /// The number that the store gives a channel. It is kept across restarts, and also while the
 /// channel is retired.
@@ -110,6 +110,8 @@ pub struct Lease {
     pub track: Track,
     /// The sequence of the oldest change that this delivery owes; 0 if only the shape differs.
     pub owed_since: Sequence,
+    /// When that change was committed, to about a second and never later.
+    pub owed_at: Timestamp,
 }
 
 /// The content of a target for one entity, as far as it is known.
@@ -254,6 +256,19 @@ impl Standing {
         // Without a change it was redriven or is sent once more.
         !self.in_flight && !matches!(self.state, State::Parked(_) | State::Held)
     }
+}
+
+/// An entity that a channel owes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldestOwed {
+    /// The entity.
+    pub ordinal: Ordinal,
+    /// Its type and key.
+    pub id: EntityId,
+    /// The sequence of the oldest change that is owed.
+    pub since: Sequence,
+    /// When that change was committed, to about a second.
+    pub time: Timestamp,
 }
 
 /// The work that a channel still has to do.

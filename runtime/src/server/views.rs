@@ -4,6 +4,7 @@
 //! line reads the same structs; a member that an older Weir does not send is absent.
 
 mod feed;
+mod flow;
 mod jobs;
 mod receipt;
 mod setup;
@@ -17,6 +18,7 @@ use serde_json::value::RawValue;
 use crate::model::{self, Timestamp};
 
 pub use self::feed::{FeedView, GenerationView, HeldGenerationView};
+pub use self::flow::{LaneLatencyView, LatenciesView, LatencyView, OldestView};
 pub use self::jobs::{DriftExample, DriftView, JobView};
 pub use self::receipt::{NamedEntity, ReceiptView, SettledView};
 pub use self::setup::{
@@ -230,6 +232,15 @@ pub struct ChannelView {
     /// When the oldest change owed was committed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_owed: Option<Time>,
+    /// The entities that are owed for the longest time, at most 10, the oldest first; only where one
+    /// channel is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub oldest: Vec<OldestView>,
+    /// For how many seconds since the start it was late: overdue for longer than its objective.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_seconds: Option<f64>,
+    /// How long changes took from acceptance to delivery.
+    pub latency: LatenciesView,
     /// How flights ended since the start: `delivered`, `suppressed`, `parked`, ….
     pub deliveries: BTreeMap<String, u64>,
     /// The last failed or refused delivery since the start.

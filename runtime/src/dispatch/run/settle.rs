@@ -11,8 +11,9 @@ use super::super::retry::{Made, Waiting, together};
 use super::super::status::DeliveryResult as Counted;
 use super::super::turns::TRACKS;
 use super::{Done, Job, Run};
-use crate::model::{EntityId, Ordinal, Sequence, Timestamp};
+use crate::model::{EntityId, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{Ending, Settlement};
+use crate::sync::lock;
 
 /// How long, in milliseconds, the number of entities that the target holds is reused. The guard
 /// against mass withdrawal computes its limit from it.
@@ -55,6 +56,7 @@ impl Run {
                     .into_iter()
                     .filter_map(|(ready, sent)| self.concluded(&ready, sent))
                     .collect();
+                self.count_latencies();
                 self.finish(ends);
             }
             Err(error) => {
@@ -258,7 +260,17 @@ impl Run {
             _ => {}
         }
         match conclusion {
-            Conclusion::Done(ending) => Some(self.end(ordinal, ready.prepared.revision, ending)),
+            Conclusion::Done(ending) => {
+                let arrived = matches!(ending, Ending::Delivered { .. } | Ending::Withdrawn);
+                let prepared = &ready.prepared;
+                if let Track::Lane(lane) = prepared.taken.track
+                    && arrived
+                    && prepared.taken.owed_since > Sequence(0)
+                {
+                    self.delivered.push((lane, prepared.owed_at));
+                }
+                Some(self.end(ordinal, prepared.revision, ending))
+            }
             Conclusion::Park {
                 attempts,
                 wait,
@@ -281,6 +293,18 @@ impl Run {
                 drop(self.set_paused(true, &reason));
                 self.park(ordinal, attempts, Duration::ZERO, false, false)
             }
+        }
+    }
+
+    /// Counts how long the changes took that have just been delivered.
+    fn count_latencies(&mut self) {
+        if self.delivered.is_empty() {
+            return;
+        }
+        let moment = self.clock.moment();
+        let mut latencies = lock(&self.shared.latencies);
+        for (lane, committed) in self.delivered.drain(..) {
+            latencies.count(lane, committed, moment);
         }
     }
 

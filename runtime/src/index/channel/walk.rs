@@ -16,7 +16,7 @@ pub(super) const VISITS_MAX: usize = 4_096;
 const SWEEP_WAITS_MS: u64 = 1_000;
 /// Maximum number of places examined in each lane to find the oldest change owed. A walk passes
 /// places that the channel does not owe, so this many come together only while it does not walk.
-const OLDEST_LOOKED_AT: usize = 4_096;
+pub(super) const OLDEST_LOOKED_AT: usize = 4_096;
 
 impl Index {
     /// Walks the next places of a lane up to the watermark, or the next entities of the sweep,
@@ -326,7 +326,7 @@ impl Index {
         })
     }
 
-    fn known(&self) -> Known<'_> {
+    pub(super) fn known(&self) -> Known<'_> {
         Known {
             names: &self.names,
             clock: &self.clock,

@@ -298,6 +298,7 @@ impl Maps {
             attempts,
             track,
             owed_since: owed.unwrap_or_default(),
+            owed_at: owed.map_or(Timestamp(0), |owed| self.time_of(owed.0)),
         });
         let channel = self.channels.get_mut(&id).expect("it was just found");
         channel.flights.insert(

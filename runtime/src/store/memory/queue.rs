@@ -8,8 +8,8 @@ use super::{Channel, Maps, Rule, Shared};
 use crate::index::ChannelId;
 use crate::model::{Lane, Ordinal, Sequence, Track};
 use crate::store::{
-    Holds, Lease, Owed, Parked, Pending, Queue, Refused, Settlement, Standing, State, Walked,
-    Withdrawals,
+    Holds, Lease, OldestOwed, Owed, Parked, Pending, Queue, Refused, Settlement, Standing, State,
+    Walked, Withdrawals,
 };
 
 /// A joined channel.
@@ -183,6 +183,27 @@ impl Queue for ChannelQueue {
             due: Lane::ALL.map(due),
             tried: Lane::ALL.map(tried),
         }
+    }
+
+    fn oldest(&self, limit: usize) -> Vec<OldestOwed> {
+        let maps = self.shared.maps();
+        let Some(channel) = maps.channels.get(&self.channel) else {
+            return Vec::new();
+        };
+        let mut owed: Vec<OldestOwed> = (maps.ids.iter())
+            .filter_map(|(entity, id)| {
+                let since = maps.owed_since(channel, *entity)?;
+                Some(OldestOwed {
+                    ordinal: Ordinal(*entity),
+                    id: id.clone(),
+                    since,
+                    time: maps.time_of(since.0),
+                })
+            })
+            .collect();
+        owed.sort_by_key(|owed| (owed.since, owed.ordinal));
+        owed.truncate(limit);
+        owed
     }
 
     fn standing(&self, ordinal: Ordinal) -> Option<Standing> {

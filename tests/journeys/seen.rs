@@ -1,0 +1,95 @@
+//! What is shown of a channel, from outside: how long its changes took, how late it is, which entities it owes
+//! for the longest time.
+
+use serde_json::{Value, json};
+
+use crate::support::stage::CATALOG;
+use crate::support::{Act, Stage, change, eventually};
+
+#[test]
+fn the_time_from_acceptance_to_delivery_is_shown_by_lane_and_kept_over_a_restart() {
+    let mut stage = Stage::catalog();
+    stage.takes(
+        "pim",
+        &[
+            change("lamp", "content", json!(1)),
+            change("desk", "content", json!(1)),
+        ],
+    );
+    stage.takes("erp", &[change("lamp", "price.de", json!(1))]);
+    stage.settles("shop");
+    let deliveries = stage.shop.count();
+    let of = |stage: &Stage, span: &str| -> (u64, Value) {
+        let latency = stage.channel("shop")["latency"].clone();
+        let counts = ["urgent", "normal", "bulk"].map(|lane| latency[lane][span]["count"].as_u64());
+        (counts.iter().flatten().sum(), latency)
+    };
+    for span in ["minute", "hour", "day"] {
+        let (count, latency) = of(&stage, span);
+        assert_eq!(count as usize, deliveries, "{latency:#}");
+        assert!(latency["normal"][span]["p99_ms"].is_u64(), "{latency:#}");
+        assert_eq!(latency["bulk"][span], json!({"count": 0}), "{latency:#}");
+    }
+    stage.stop();
+    stage.start();
+    let (count, latency) = of(&stage, "day");
+    assert_eq!(count as usize, deliveries, "{latency:#}");
+    assert_eq!(of(&stage, "minute").0, 0);
+}
+
+#[test]
+fn a_channel_that_delivers_nothing_is_late_and_names_what_it_owes() {
+    let config = CATALOG.to_owned() + "freshness = \"10ms\"\n";
+    let stage = Stage::with(&config);
+    let late = |stage: &Stage| {
+        stage.channel("shop")["late_seconds"]
+            .as_f64()
+            .expect("a number")
+    };
+    assert_eq!(late(&stage), 0.0);
+    let metrics = stage.weir().get("/metrics").text();
+    assert!(
+        metrics.contains("weir_late_seconds_total{channel=\"shop\"} 0.0\n"),
+        "{metrics}"
+    );
+    assert!(
+        !metrics.contains("weir_oldest_owed_timestamp_seconds{"),
+        "{metrics}"
+    );
+    stage.shop.does(|_| Act::Say(500, "no room".into()));
+    let changes: Vec<_> = (0..12)
+        .map(|n| change(&format!("lamp-{n:02}"), "content", json!(1)))
+        .collect();
+    stage.takes("pim", &changes);
+    eventually("it counts as late", || (late(&stage) > 0.5).then_some(()));
+    let channel = stage.channel("shop");
+    let oldest = channel["oldest"].as_array().expect("a list");
+    assert_eq!(oldest.len(), 10, "{channel:#}");
+    assert_eq!(oldest[0]["key"], "lamp-00", "{channel:#}");
+    assert!(
+        oldest.iter().any(|it| it["last_error"]
+            .as_str()
+            .is_some_and(|error| error.contains("500"))),
+        "{channel:#}"
+    );
+    assert_eq!(oldest[0]["since"], channel["oldest_owed"], "{channel:#}");
+    let metrics = stage.weir().get("/metrics").text();
+    assert!(
+        metrics.contains("weir_oldest_owed_timestamp_seconds{channel=\"shop\"} "),
+        "{metrics}"
+    );
+    let list = stage.weir().get("/v1/channels").json();
+    assert_eq!(
+        list["items"][0]["oldest"],
+        Value::Null,
+        "only where one channel is asked for"
+    );
+    stage.shop.does(|_| Act::Answer(200));
+    stage.settles("shop");
+    let channel = stage.channel("shop");
+    assert_eq!(
+        (&channel["oldest"], &channel["oldest_owed"]),
+        (&Value::Null, &Value::Null),
+        "{channel:#}"
+    );
+}
