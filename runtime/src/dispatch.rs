@@ -13,6 +13,7 @@ mod default_renderer;
 pub mod drift;
 mod errors;
 mod flight;
+mod flow;
 pub mod guard;
 mod handle;
 pub mod hours;
@@ -42,6 +43,8 @@ pub use self::abort_on_panic::AbortOnPanic;
 pub use self::clock::Clock;
 pub use self::default_renderer::DefaultRenderer;
 use self::errors::Errors;
+use self::flow::Changes;
+pub use self::flow::Flow;
 pub use self::handle::TargetHandle;
 use self::hours::Hours;
 use self::latency::{Latencies, Latency};
@@ -157,6 +160,7 @@ struct Shared {
     due_times: DueTimes,
     paused: Mutex<Option<String>>,
     waiters: Waiters,
+    changes: Mutex<Changes>,
     latencies: Mutex<Latencies>,
     lateness: Mutex<Lateness>,
 }
@@ -197,6 +201,7 @@ impl Channel {
                     .then(|| "paused before the last stop".to_owned()),
             ),
             waiters: Waiters::default(),
+            changes: Mutex::new(Changes::since(queue.changes())),
             latencies: Mutex::default(),
             lateness: Mutex::default(),
         });
@@ -366,6 +371,14 @@ impl Channel {
     /// The counters since it started.
     pub fn counters(&self) -> Arc<Counters> {
         self.shared.counters.clone()
+    }
+
+    /// What became of the changes since it was started; `owed` is the channel's.
+    pub fn flow(&self, owed: &store::Owed) -> Flow {
+        // In this order an entity may be counted as owed and as settled, so that no change counts as
+        // coalesced that was not.
+        let changes = lock(&self.shared.changes).count(self.queue().changes());
+        Flow::new(changes, &self.shared.counters, owed)
     }
 
     /// How long the changes of a lane took from acceptance to delivery, over the last minute, hour and day.

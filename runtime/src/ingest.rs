@@ -38,7 +38,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use activity::Activity;
+pub use activity::{Activity, Counts};
 pub use change::check;
 pub use incoming::{Headers, Incoming};
 pub use named::Named;

@@ -682,6 +682,10 @@ pub trait Queue: Send + Sync + 'static {
     /// parked.
     fn owed(&self) -> Owed;
 
+    /// The number of changes since the store was opened of facets that the channel subscribes to now. Works
+    /// in memory.
+    fn changes(&self) -> u64;
+
     /// Up to `limit` of the entities that are owed for the longest time, the oldest first. Works in memory;
     /// scans everything in flight or parked, and the first places of each lane.
     fn oldest(&self, limit: usize) -> Vec<OldestOwed>;

@@ -143,22 +143,32 @@ fn a_receipt_that_cannot_be_given_is_refused() {
 
 #[test]
 fn an_entity_of_a_feed_is_settled_with_its_generation() {
-    let feed = r#"
+    let feed = |interval: &str| {
+        format!(
+            r#"
 [entities.product]
-facets.content = { owner = "pim" }
+facets.content = {{ owner = "pim" }}
 [sources.pim]
+[targets.google]
+kind = "feed"
+format = "ndjson"
+interval = "{interval}"
 [channels.shop]
 entity = "product"
 facets = ["content"]
-target = { kind = "feed", format = "ndjson", interval = "1h" }
-"#;
-    let stage = Stage::with(feed);
+target = "google"
+"#
+        )
+    };
+    let stage = Stage::with(&feed("100ms"));
     let lamp = sent(&stage, &change("lamp", "content", json!(1)));
     settled(&stage.weir().get(&format!("{lamp}&wait=50s")), "delivered");
+    stage.reloads(&feed("1h"));
     let again = sent(&stage, &change("lamp", "content", json!(2)));
     stage.stands("lamp", "shop", "delivered");
+    let waits = format!("{again}&wait=200ms");
     unsettled(
-        &stage.weir().get(&format!("{again}&wait=200ms")),
+        &stage.weir().get(&waits),
         "delivered",
         "in the next generation, at",
     );

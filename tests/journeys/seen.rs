@@ -1,9 +1,10 @@
 //! What is shown of a channel, from outside: how long its changes took, how late it is, which entities it owes
-//! for the longest time.
+//! for the longest time, and what became of the changes.
 
 use serde_json::{Value, json};
 
 use crate::support::stage::CATALOG;
+use crate::support::weir::command;
 use crate::support::{Act, Stage, change, eventually};
 
 #[test]
@@ -39,7 +40,7 @@ fn the_time_from_acceptance_to_delivery_is_shown_by_lane_and_kept_over_a_restart
 
 #[test]
 fn a_channel_that_delivers_nothing_is_late_and_names_what_it_owes() {
-    let config = CATALOG.to_owned() + "freshness = \"10ms\"\n";
+    let config = CATALOG.to_owned() + "freshness = \"1s\"\n";
     let stage = Stage::with(&config);
     let late = |stage: &Stage| {
         stage.channel("shop")["late_seconds"]
@@ -92,4 +93,73 @@ fn a_channel_that_delivers_nothing_is_late_and_names_what_it_owes() {
         (&Value::Null, &Value::Null),
         "{channel:#}"
     );
+}
+
+#[test]
+fn each_change_is_counted_once_by_what_became_of_it() {
+    let stage = Stage::catalog();
+    stage.operate("shop", "pause");
+    for value in 1..=5 {
+        stage.takes("pim", &[change("lamp", "content", json!(value))]);
+        stage.takes("erp", &[change("lamp", "price.de", json!(value))]);
+    }
+    // The same value again is no change.
+    stage.takes(
+        "pim",
+        &[
+            change("lamp", "content", json!(5)),
+            change("desk", "content", json!(1)),
+        ],
+    );
+    let flow = stage.channel("shop")["flow"].clone();
+    assert_eq!(
+        (&flow["changes"], &flow["estimate"]),
+        (&json!(11), &json!(true)),
+        "{flow:#}"
+    );
+    stage.operate("shop", "resume");
+    stage.settles("shop");
+    let flow = stage.channel("shop")["flow"].clone();
+    let expected = |name: &str, count: u64| assert_eq!(flow[name], count, "{name} of {flow:#}");
+    let delivered = flow["delivered"].as_u64().expect("a number");
+    assert!(
+        (2..=3).contains(&delivered),
+        "the lamp once or, in two lanes, twice: {flow:#}"
+    );
+    expected("changes", 11);
+    expected("coalesced", 11 - delivered);
+    for none in [
+        "suppressed",
+        "withheld",
+        "withdrawn",
+        "refused",
+        "counted",
+        "owed",
+        "retried",
+        "unasked",
+    ] {
+        expected(none, 0);
+    }
+    assert_eq!(flow["estimate"], false, "{flow:#}");
+    let is =
+        |factor: &Value, exact: f64| factor.as_f64().is_some_and(|it| (it - exact).abs() < 1e-9);
+    assert!(is(&flow["factor"], delivered as f64 / 11.0), "{flow:#}");
+    let pim = stage.weir().get("/v1/sources/pim").json();
+    assert_eq!(pim["changes"]["unchanged"], 1, "{pim:#}");
+    assert!(is(&pim["factor"], 6.0 / 7.0), "{pim:#}");
+    stage.operate("shop", "resync");
+    stage.settles("shop");
+    let flow = stage.channel("shop")["flow"].clone();
+    assert_eq!(
+        (&flow["changes"], &flow["unasked"]),
+        (&json!(11), &json!(2)),
+        "{flow:#}"
+    );
+    let url = format!("http://{}", stage.weir().address());
+    let shown = command(stage.folder(), &["channel", "show", "shop", "--url", &url]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains(": 11; coalesced "), "{shown}");
+    assert!(shown.contains("without a change: 2"), "{shown}");
+    let sources = command(stage.folder(), &["source", "list", "--url", &url]);
+    assert!(String::from_utf8_lossy(&sources.stdout).contains("0.86"));
 }

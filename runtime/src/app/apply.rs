@@ -31,6 +31,8 @@ const QUARANTINE_MAX: u64 = 100_000;
 pub(super) struct Live {
     pub(super) plan: Arc<Plan>,
     pub(super) since: Timestamp,
+    /// When Weir was started.
+    pub(super) started: Timestamp,
     pub(super) loaded: Loaded,
     pub(super) sources: BTreeMap<Arc<str>, Arc<HttpIntake>>,
     pub(super) channels: BTreeMap<Arc<str>, Arc<Channel>>,
@@ -44,6 +46,7 @@ impl Live {
         Live {
             plan: Arc::new(plan),
             since,
+            started: since,
             loaded: Loaded::default(),
             sources: BTreeMap::new(),
             channels: BTreeMap::new(),
@@ -107,6 +110,7 @@ impl Inner {
         let targets = self.targets(&old, &plan).map_err(Halted::before)?;
         let mut live = Live {
             since: now(),
+            started: old.started,
             sources: self.sources(&old, &plan, &loaded),
             channels: old
                 .channels
@@ -422,6 +426,7 @@ impl Live {
         Live {
             plan: self.plan.clone(),
             since: self.since,
+            started: self.started,
             loaded: self.loaded.clone(),
             sources: self.sources.clone(),
             channels: self.channels.clone(),

@@ -11,14 +11,15 @@ use super::sweeps::Sweeps;
 use crate::dispatch::hours::Hours;
 use crate::dispatch::latency::Latency;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
-use crate::dispatch::{Channel, Preview, PreviewVerdict, status};
-use crate::ingest::{Source, verify};
+use crate::dispatch::{Channel, Flow, Preview, PreviewVerdict, status};
+use crate::ingest::{Counts, EventCounts, Source, verify};
 use crate::model::{Entity, EntityId, Lane, Ordinal, Timestamp, facet_matches};
 use crate::plugin::Component;
 use crate::server::views::{
-    ChannelView, ErrorView, EventView, FeedView, FilterVerdict, GenerationView, HeldGenerationView,
-    LaneLatencyView, LatenciesView, LatencyView, LimitsView, OldestView, OwedView, PluginView,
-    PreviewView, QuarantineView, RefusedView, RenderingView, SourceView, StandingView, Time,
+    ChannelView, ErrorView, EventView, FeedView, FilterVerdict, FlowView, GenerationView,
+    HeldGenerationView, LaneLatencyView, LatenciesView, LatencyView, LimitsView, OldestView,
+    OwedView, PluginView, PreviewView, QuarantineView, RefusedView, RenderingView, SourceView,
+    StandingView, Time,
 };
 use crate::store::{OldestOwed, QuarantinedEvent, Refused, Remembered, Standing, State, Store};
 use crate::targets::feed::Feed;
@@ -47,8 +48,22 @@ pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
         silent: options.quiet.is_some_and(silent_after),
         events: events(counts.events),
         changes: changes(counts.changes),
+        since: live.started.into(),
+        factor: factor(&counts),
         quarantined: source.quarantined(),
     }
+}
+
+/// The changes that were committed for each event.
+fn factor(counts: &Counts) -> Option<f64> {
+    let EventCounts {
+        accepted,
+        filtered,
+        quarantined,
+        repeated,
+    } = counts.events;
+    let events = accepted + filtered + quarantined + repeated;
+    (events > 0).then(|| counts.changes.committed as f64 / events as f64)
 }
 
 fn verified_by(verify: &verify::Options) -> &'static str {
@@ -103,6 +118,7 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps, jobs: &Jo
         oldest: Vec::new(),
         late_seconds: (status.freshness_objective).map(|_| counters.late_time().as_secs_f64()),
         latency: latencies(channel),
+        flow: flow(live, &channel.flow(&status.owed)),
         deliveries: status::DeliveryResult::ALL
             .into_iter()
             .map(|result| (result.name().to_owned(), counters.count(result)))
@@ -138,6 +154,26 @@ pub(super) fn oldest(live: &Live, channel: &Channel, store: &dyn Store) -> Vec<O
     };
     let oldest = queue.oldest(OLDEST_MAX).into_iter();
     oldest.filter_map(named).collect()
+}
+
+fn flow(live: &Live, flow: &Flow) -> FlowView {
+    use status::DeliveryResult as Result;
+    FlowView {
+        since: live.started.into(),
+        changes: flow.changes,
+        coalesced: flow.coalesced,
+        suppressed: flow.count(Result::Suppressed),
+        withheld: flow.count(Result::Withheld),
+        delivered: flow.count(Result::Delivered),
+        withdrawn: flow.count(Result::Withdrawn),
+        refused: flow.count(Result::Refused),
+        counted: flow.count(Result::Counted),
+        owed: flow.owed,
+        retried: flow.retried,
+        unasked: flow.unasked,
+        factor: flow.factor(),
+        estimate: flow.is_estimate(),
+    }
 }
 
 fn latencies(channel: &Channel) -> LatenciesView {

@@ -73,6 +73,8 @@ struct Flight {
     tried: Option<Tried>,
     /// It was refused and is tried once more.
     once_more: bool,
+    /// It owes a change that was committed since the channel was started.
+    new_change: bool,
     /// What it took out of the retry budget, if it is a retry.
     retry: Option<f64>,
     /// It changed while its rendering waited. The next rendering is sent even if it changes again,
@@ -175,6 +177,8 @@ pub(crate) struct Run {
     /// Commits are ignored until this instant.
     rests_until: Option<Instant>,
     walk: Walk,
+    /// The newest change when the channel was started.
+    began: Sequence,
     /// The changes that were delivered in this turn: their lanes, and when they were committed.
     delivered: Vec<(Lane, Timestamp)>,
 }
@@ -232,6 +236,7 @@ impl Run {
             concerned: true,
             rests_until: None,
             walk: Walk::default(),
+            began: *store.watermark().borrow(),
             delivered: Vec::new(),
             store,
             queue,

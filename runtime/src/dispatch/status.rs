@@ -68,6 +68,9 @@ pub const SECONDS: [f64; 12] = [
 #[derive(Debug, Default)]
 pub struct Counters {
     endings: [AtomicU64; DeliveryResult::ALL.len()],
+    /// Those of them that settled a change which was committed since the channel was started.
+    settled: [AtomicU64; DeliveryResult::ALL.len()],
+    retried: AtomicU64,
     buckets: [AtomicU64; SECONDS.len() + 1],
     micros: AtomicU64,
     refused_tried: AtomicU64,
@@ -79,6 +82,17 @@ impl Counters {
     /// The number of flights that have ended this way.
     pub fn count(&self, ending: DeliveryResult) -> u64 {
         self.endings[ending as usize].load(Ordering::Relaxed)
+    }
+
+    /// The number of flights that settled a change committed since the channel was started, and ended this
+    /// way. Older changes that it covered are not counted.
+    pub fn settled(&self, ending: DeliveryResult) -> u64 {
+        self.settled[ending as usize].load(Ordering::Relaxed)
+    }
+
+    /// The number of entities that were sent again, because an attempt had failed.
+    pub fn retried(&self) -> u64 {
+        self.retried.load(Ordering::Relaxed)
     }
 
     /// The number of times that a refused entity was tried once more, because `retry.refused` had
@@ -127,8 +141,16 @@ impl Counters {
         self.refused_tried.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn add(&self, ending: DeliveryResult) {
+    /// Counts the end of a flight, and whether it settled a change that is counted.
+    pub(crate) fn add(&self, ending: DeliveryResult, change: bool) {
         self.endings[ending as usize].fetch_add(1, Ordering::Relaxed);
+        if change {
+            self.settled[ending as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn retry(&self, entities: usize) {
+        self.retried.fetch_add(entities as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn attempt(&self, took: Duration) {

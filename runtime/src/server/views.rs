@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use crate::model::{self, Timestamp};
 
 pub use self::feed::{FeedView, GenerationView, HeldGenerationView};
-pub use self::flow::{LaneLatencyView, LatenciesView, LatencyView, OldestView};
+pub use self::flow::{FlowView, LaneLatencyView, LatenciesView, LatencyView, OldestView};
 pub use self::jobs::{DriftExample, DriftView, JobView};
 pub use self::receipt::{NamedEntity, ReceiptView, SettledView};
 pub use self::setup::{
@@ -168,6 +168,11 @@ pub struct SourceView {
     pub events: EventCounts,
     /// Its changes since the start, by result.
     pub changes: ChangeCounts,
+    /// Since when they are counted: the start of Weir.
+    pub since: Time,
+    /// Changes that were committed for each event that arrived, repeated ones included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
     /// Events in quarantine.
     pub quarantined: u64,
 }
@@ -241,6 +246,8 @@ pub struct ChannelView {
     pub late_seconds: Option<f64>,
     /// How long changes took from acceptance to delivery.
     pub latency: LatenciesView,
+    /// What became of the changes that it subscribes to.
+    pub flow: FlowView,
     /// How flights ended since the start: `delivered`, `suppressed`, `parked`, ….
     pub deliveries: BTreeMap<String, u64>,
     /// The last failed or refused delivery since the start.

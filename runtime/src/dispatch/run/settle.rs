@@ -95,6 +95,7 @@ impl Run {
             retries: flights().filter(|flight| flight.retry.is_some()).count(),
             taken: flights().filter_map(|flight| flight.retry).sum(),
         };
+        self.shared.counters.retry(made.retries);
         self.budget.settle(made);
     }
 
@@ -135,6 +136,8 @@ impl Run {
         let (track, revision) = (flight.track, prepared.revision);
         let (released, reread) = (flight.released, flight.reread);
         flight.revision = revision;
+        let owes = prepared.taken.owed_since > Sequence(0);
+        flight.new_change = owes && prepared.newest > self.began;
         let id = prepared.id.clone();
         match decide(
             &self.setup.options,
@@ -309,7 +312,7 @@ impl Run {
     }
 
     fn end(&mut self, ordinal: Ordinal, revision: Sequence, ending: Ending) -> Settlement {
-        self.shared.counters.add(match &ending {
+        let counted = match &ending {
             Ending::Delivered { .. } => Counted::Delivered,
             Ending::Withdrawn => Counted::Withdrawn,
             Ending::Suppressed => Counted::Suppressed,
@@ -318,7 +321,12 @@ impl Run {
             Ending::Parked { .. } => Counted::Parked,
             Ending::Held => Counted::Held,
             Ending::Refused(_) => Counted::Refused,
-        });
+        };
+        // What is held or parked is still owed.
+        let settles = !matches!(counted, Counted::Held | Counted::Parked);
+        let flight = self.flights.get(&ordinal);
+        let change = settles && flight.is_some_and(|flight| flight.new_change);
+        self.shared.counters.add(counted, change);
         let mut errors = self.shared.errors();
         errors.clear(ordinal);
         if let Ending::Refused(failure) = &ending {
@@ -359,7 +367,7 @@ impl Run {
                 once_more,
             },
         );
-        self.shared.counters.add(Counted::Parked);
+        self.shared.counters.add(Counted::Parked, false);
         Some(Settlement {
             ordinal,
             revision,

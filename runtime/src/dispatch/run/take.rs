@@ -311,6 +311,7 @@ impl Run {
             released: waited.released,
             tried: waited.tried,
             once_more: waited.once_more,
+            new_change: false,
             retry: None,
             reread: false,
             bytes: 0,

@@ -1,6 +1,8 @@
 //! The operations of a channel on the index: walk, retry, attempt, finish, and report what is owed.
 //! Each of them holds the index once, for a bounded time.
 
+use std::sync::Arc;
+
 use super::quiet::{Met, is_over, lane_of};
 use super::{Channel, Known, Pair, Walked};
 use crate::index::{
@@ -274,6 +276,21 @@ impl Index {
             due,
             tried,
         }
+    }
+
+    /// The changes since the store was opened of facets that a channel subscribes to.
+    pub fn changes(&self, id: ChannelId) -> u64 {
+        let Some(channel) = self.channels.get(&id) else {
+            return 0;
+        };
+        let of_type = |(entity_type, _): &&(Arc<str>, Vec<u64>)| {
+            *entity_type == channel.subscription.entity_type
+        };
+        let counts = self.changes.iter().find(of_type);
+        let counts = counts.map_or(&[][..], |(_, counts)| counts);
+        let counted = (0u32..).zip(counts).filter(|(_, count)| **count > 0);
+        let wanted = counted.filter(|(name, _)| channel.is_wanted(*name, &self.names));
+        wanted.map(|(_, count)| count).sum::<u64>() + channel.changes_of_forgotten
     }
 
     /// When the wait of an entity for quiet ends, or ended.

@@ -50,6 +50,42 @@ pub struct LatenciesView {
     pub negative: u64,
 }
 
+/// What became of the changes that a channel subscribes to, each counted once by what became of it last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct FlowView {
+    /// Since when everything here is counted: the start of Weir.
+    pub since: Time,
+    /// Changes of facets that the channel subscribes to.
+    pub changes: u64,
+    /// Superseded by newer changes of the same entity before they were sent; see `estimate`.
+    pub coalesced: u64,
+    /// Not sent, because the target held the same rendering.
+    pub suppressed: u64,
+    /// Not for this channel: filtered, or without what it needs.
+    pub withheld: u64,
+    /// Delivered.
+    pub delivered: u64,
+    /// Delivered as deleted.
+    pub withdrawn: u64,
+    /// Refused by the target, or by a plugin.
+    pub refused: u64,
+    /// Rendered and not sent (`deliver = false`).
+    pub counted: u64,
+    /// Still owed; an upper bound.
+    pub owed: u64,
+    /// Entities that were sent again, because an attempt had failed.
+    pub retried: u64,
+    /// Entities that were sent without a new change: by a sweep, after a resync, once more by an operator, or
+    /// changed before the start.
+    pub unasked: u64,
+    /// Entities that were sent for each change: delivered, withdrawn, retried and unasked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
+    /// Whether `coalesced` is an estimate, too low rather than too high: it is while something is owed.
+    pub estimate: bool,
+}
+
 /// An entity that a channel owes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OldestView {

@@ -62,6 +62,10 @@ impl Queue for ChannelQueue {
         self.shared.index().owed(self.channel)
     }
 
+    fn changes(&self) -> u64 {
+        self.shared.index().changes(self.channel)
+    }
+
     fn oldest(&self, limit: usize) -> Vec<OldestOwed> {
         self.shared.index().oldest(self.channel, limit)
     }

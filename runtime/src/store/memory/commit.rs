@@ -220,6 +220,8 @@ impl Maps {
         self.sequence += 1;
         let (sequence, version) = (self.sequence, change.version.or(known_version));
         let name = change.facet.clone();
+        let counted = (self.ids[&entity].entity_type.clone(), name.clone());
+        *self.changes.entry(counted).or_default() += 1;
         let history = self.history.entry(entity).or_default();
         history.push((Sequence(sequence), name.clone()));
         let facet = Facet {

@@ -185,6 +185,21 @@ impl Queue for ChannelQueue {
         }
     }
 
+    fn changes(&self) -> u64 {
+        let maps = self.shared.maps();
+        let Some(channel) = maps.channels.get(&self.channel) else {
+            return 0;
+        };
+        let wanted = |((entity_type, facet), _): &(&(Arc<str>, Arc<str>), &u64)| {
+            *entity_type == channel.subscription.entity_type && channel.subscribes(facet)
+        };
+        maps.changes
+            .iter()
+            .filter(wanted)
+            .map(|(_, count)| count)
+            .sum()
+    }
+
     fn oldest(&self, limit: usize) -> Vec<OldestOwed> {
         let maps = self.shared.maps();
         let Some(channel) = maps.channels.get(&self.channel) else {
