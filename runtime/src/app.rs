@@ -25,6 +25,7 @@ mod sweeps;
 mod trial;
 mod views;
 mod watch;
+mod way;
 
 pub(crate) use self::retired::remedy as remedy_of_left;
 
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dispatch;
 use crate::exit;
+use crate::happenings::Happenings;
 use crate::model::Timestamp;
 use crate::plan::{self, Complaint, Plan, ReadOptions};
 use crate::plugin::{self, Host, Kept};
@@ -151,6 +153,8 @@ struct Inner {
     /// The targets that have forgotten what they held, while all of it is made owed again.
     forgotten: Mutex<BTreeSet<Arc<str>>>,
     jobs: Arc<Jobs>,
+    /// What just happened to entities.
+    happenings: Arc<Happenings>,
     /// Cancelled when Weir begins to stop: requests that wait for something are answered at once.
     leaving: CancellationToken,
     /// Cancelled when Weir stops; channels and tasks end with it.
@@ -269,6 +273,7 @@ impl App {
             sweeps: Arc::default(),
             forgotten: Mutex::default(),
             jobs: Arc::default(),
+            happenings: Arc::default(),
             leaving: CancellationToken::new(),
             stopping: stopping.clone(),
         });

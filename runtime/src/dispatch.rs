@@ -56,6 +56,7 @@ use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
 pub use self::waiters::Waiter;
 use self::waiters::Waiters;
+use crate::happenings::Recorder;
 use crate::model::{EntityId, Lane, Ordinal, Timestamp};
 use crate::store::{self, Debounce, Joined, Queue, Store, Subscription};
 use crate::sync::lock;
@@ -140,6 +141,8 @@ pub struct Setup {
     pub shares: [u32; 3],
     /// The maximum number of entities that wait for a retry. See [`parked_max`].
     pub parked_max: usize,
+    /// Where it is recorded what happens to entities, if anywhere.
+    pub recorder: Option<Recorder>,
 }
 
 /// A running channel.

@@ -272,6 +272,8 @@ pub enum Verdict {
         /// Changes older than the stored version, or than a facet changed since the arrival of a
         /// redriven event.
         stale: u32,
+        /// The sequence of the newest of its changes; 0 if none got one.
+        newest: Sequence,
     },
     /// Dropped by a filter or mapped to nothing.
     Filtered,

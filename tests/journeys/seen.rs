@@ -163,3 +163,113 @@ fn each_change_is_counted_once_by_what_became_of_it() {
     let sources = command(stage.folder(), &["source", "list", "--url", &url]);
     assert!(String::from_utf8_lossy(&sources.stdout).contains("0.86"));
 }
+
+#[test]
+fn an_entity_shows_its_way_from_the_event_to_the_answer() {
+    let stage = Stage::catalog();
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let event = json!({
+        "specversion": "1.0", "id": "e1", "source": "/pim", "type": "changed",
+        "traceparent": format!("00-{trace}-b7ad6b7169203331-01"),
+        "data": change("lamp", "content", json!(1)),
+    });
+    let head = [("content-type", "application/cloudevents+json")];
+    let taken = stage.send("pim", &head, event.to_string().as_bytes());
+    assert_eq!(taken.status, 202, "{}", taken.text());
+    stage.stands("lamp", "shop", "delivered");
+    let entity = stage.entity("lamp");
+    let way = entity["way"].as_array().expect("a list");
+    let steps: Vec<_> = way
+        .iter()
+        .map(|step| step["step"].as_str().expect("a word"))
+        .collect();
+    assert_eq!(steps, ["accepted", "sent", "ended"], "{entity:#}");
+    let [accepted, sent, ended] = &way[..] else {
+        unreachable!()
+    };
+    assert_eq!(
+        (&accepted["source"], &accepted["trace"]),
+        (&json!("pim"), &json!(trace)),
+        "{entity:#}"
+    );
+    assert_eq!(
+        accepted["sequence"], entity["facets"][0]["sequence"],
+        "{entity:#}"
+    );
+    let delivery = stage.shop.of("lamp").remove(0);
+    let parent = delivery.header("traceparent").expect("a trace");
+    assert_eq!(
+        parent.split('-').nth(1),
+        sent["trace"].as_str(),
+        "{entity:#}"
+    );
+    assert_eq!(sent["trace"], ended["trace"], "{entity:#}");
+    assert_eq!(
+        (&ended["channel"], &ended["result"]),
+        (&json!("shop"), &json!("delivered")),
+        "{entity:#}"
+    );
+    assert_eq!(json!(delivery.sequence()), ended["sequence"], "{entity:#}");
+    let times = [
+        &ended["met"],
+        &ended["rendered"],
+        &sent["time"],
+        &ended["time"],
+    ];
+    let times = times.map(|time| time.as_str().expect("a time"));
+    assert!(times.is_sorted(), "{entity:#}");
+    // The same value again changes nothing, and what has the same rendering is not sent.
+    stage.takes("pim", &[change("lamp", "content", json!(1))]);
+    stage.operate("shop", "rerender");
+    stage.settles("shop");
+    let way = stage.entity("lamp")["way"].clone();
+    assert_eq!(way.as_array().map(Vec::len), Some(4), "{way:#}");
+    assert_eq!(way[3]["result"], "suppressed", "{way:#}");
+}
+
+#[test]
+fn what_would_be_delivered_is_shown_beside_what_was() {
+    let stage = Stage::catalog();
+    stage.takes("pim", &[change("lamp", "content", json!(1.10))]);
+    stage.settles("shop");
+    let preview = || {
+        stage
+            .weir()
+            .get("/v1/channels/shop/preview?key=lamp")
+            .json()
+    };
+    let body = |rendering: &Value| rendering["body"].as_str().map(str::to_owned);
+    let shown = preview();
+    assert_eq!(shown["same"], true, "{shown:#}");
+    assert_eq!(
+        body(&shown["delivered"]),
+        body(&shown["rendering"]),
+        "{shown:#}"
+    );
+    stage.operate("shop", "pause");
+    stage.takes("pim", &[change("lamp", "content", json!(2))]);
+    let shown = preview();
+    assert_eq!(shown["same"], false, "{shown:#}");
+    let (now, before) = (body(&shown["rendering"]), body(&shown["delivered"]));
+    assert!(
+        now.is_some_and(|now| now.contains("\"content\":2")),
+        "{shown:#}"
+    );
+    assert!(
+        before.is_some_and(|before| before.contains("\"content\":1.1")),
+        "{shown:#}"
+    );
+    // Without memory for bodies only the digest is known.
+    let path = stage.folder().join("weir.toml");
+    let config = std::fs::read_to_string(&path).expect("it is there");
+    let without = config.replace("[server]\n", "[server]\nbodies = \"0B\"\n");
+    std::fs::write(&path, without).expect("written");
+    let reloaded = stage.reload_files();
+    assert_eq!(reloaded["success"], true, "{reloaded:#}");
+    let shown = preview();
+    assert_eq!(
+        (&shown["same"], &shown["delivered"]),
+        (&json!(false), &Value::Null),
+        "{shown:#}"
+    );
+}

@@ -17,7 +17,7 @@ use super::rollouts::TakenOver;
 use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Quota, Setup, TargetHandle};
 use crate::failpoint;
-use crate::ingest::{Mapping, Source};
+use crate::ingest::{Activity, Mapping, Source};
 use crate::model::Timestamp;
 use crate::plan::{self, Plan};
 use crate::plugin::ChannelChain;
@@ -107,6 +107,7 @@ impl Inner {
             quarantine_max: QUARANTINE_MAX,
             forget_ms: plan.forget.as_millis() as u64,
         });
+        self.happenings.bodies().limit(plan.server.bodies_bytes);
         let targets = self.targets(&old, &plan).map_err(Halted::before)?;
         let mut live = Live {
             since: now(),
@@ -200,9 +201,12 @@ impl Inner {
                 })
             });
             let (activity, requests) = old.sources.get(name).map_or_else(
-                || (Arc::default(), Arc::default()),
+                || (Arc::<Activity>::default(), Arc::default()),
                 |before| (before.source.activity().clone(), before.requests.clone()),
             );
+            if let Some(recorder) = self.happenings.recorder(name) {
+                activity.record_with(recorder);
+            }
             let accept_status = source.accept_status;
             let source = Source::new(
                 source.options.clone(),
@@ -409,6 +413,7 @@ impl Inner {
         });
         let (default_renderer, shares) = (self.default_renderer.clone(), plan.shares);
         Setup {
+            recorder: self.happenings.recorder(&options.name),
             options,
             subscription,
             chain,
@@ -553,6 +558,7 @@ pub(super) fn changes(old: &Live, plan: &Plan, loaded: &Loaded) -> Vec<String> {
         (difference.tokens, "tokens have changed"),
         (difference.shares, "shares of lanes have changed"),
         (difference.forget, "store.forget has changed"),
+        (difference.bodies, "server.bodies has changed"),
     ];
     lines.extend(
         flags

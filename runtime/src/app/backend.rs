@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use super::intake::{HttpIntake, redrive_ended, redriven};
 use super::memories::note_of_latencies;
-use super::{BACKUP, BACKUPS, Inner, blocking, figures, retired, trial, views};
+use super::{BACKUP, BACKUPS, Inner, blocking, figures, retired, trial, views, way};
 use crate::dispatch::{self, Channel};
+use crate::happenings::Hash;
 use crate::metrics::Snapshot;
 use crate::model::{EntityId, Ordinal, Sequence};
 use crate::plan::{self, Token};
 use crate::server::views::{
     BackupView, ChannelView, ConfigView, EntityRow, EntityView, FacetView, JobView, List,
-    PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView, SourceView,
-    SwapView,
+    PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView, RenderingView,
+    SourceView, SwapView,
 };
 use crate::server::{
     self, Backend, DriftRequest, EntityQuery, Intake, Look, Operate, Operation, Page, Problem,
@@ -84,6 +85,7 @@ impl Look for Inner {
                 key: id.key.to_string(),
                 facets: entity.facets.iter().map(FacetView::of).collect(),
                 channels: channels.collect(),
+                way: way::of(&self.happenings, id),
             })
         })
     }
@@ -172,7 +174,26 @@ impl Look for Inner {
                 .await
                 .map_err(failed)?
                 .ok_or_else(|| no_entity(&id))?;
-            Ok(views::preview(&self.live.load(), &channel, &id, preview))
+            let holds = self.store.find(&id).and_then(|ordinal| {
+                let standing = channel.queue().standing(ordinal)?;
+                Some(standing.holds)
+            });
+            let same = match (&preview.verdict, holds) {
+                (dispatch::PreviewVerdict::Rendering(now), Some(store::Holds::Rendering(held))) => {
+                    Some(store::digest(now) == held)
+                }
+                (_, None | Some(store::Holds::Unknown)) => None,
+                (dispatch::PreviewVerdict::Withheld(_), Some(store::Holds::Nothing)) => Some(true),
+                _ => Some(false),
+            };
+            let setup = channel.setup();
+            let kept = setup.recorder.as_ref();
+            let kept = kept.and_then(|kept| kept.body(Hash::of(&id))).flatten();
+            Ok(PreviewView {
+                same,
+                delivered: kept.map(|kept| RenderingView::of(&kept, &id.key)),
+                ..views::preview(&self.live.load(), &channel, &id, preview)
+            })
         })
     }
 

@@ -414,6 +414,7 @@ pub(super) fn preview(
             .map(|renderer| renderer.component().label().to_owned()),
         rendering,
         error,
+        ..PreviewView::default()
     }
 }
 

@@ -169,6 +169,7 @@ fn setup_with(opening: Opening, kind: Kind, clock: Clock, knobs: Knobs) -> Setup
         debounce: knobs.options.debounce,
     };
     Setup {
+        recorder: None,
         options: knobs.options,
         subscription,
         chain: knobs.chain,

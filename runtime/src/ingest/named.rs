@@ -1,11 +1,13 @@
-//! The entities that the events of a request name, so that a sender can ask whether they were delivered.
+//! The entities that the events of a request name, so that a sender can ask whether they were delivered,
+//! and so that it is known for a while what happened to them.
 //!
-//! They are named whether they were changed or not: a sender that lost a response sends its events again,
+//! In a response they are named whether they were changed or not: a sender that lost a response sends its events again,
 //! and wants to know whether the first ones were delivered.
 
 use std::collections::BTreeMap;
 
-use crate::model::{EntityId, Sequence};
+use crate::happenings::{self, Happening, Hash, Recorder, What};
+use crate::model::{EntityId, Event, Sequence};
 use crate::store::{Commit, Effect, Verdict};
 
 /// The most entities that a response names.
@@ -33,6 +35,52 @@ pub(super) fn of(commits: &[Commit]) -> Undecided {
     let mut named: Undecided = changes.collect();
     named.dedup();
     named
+}
+
+/// Records what became of events: which entities they changed, and in which trace.
+pub(super) fn record(
+    recorder: &Recorder,
+    events: &[Event],
+    entities: &[(usize, Hash)],
+    verdicts: &BTreeMap<usize, Verdict>,
+) {
+    let time = happenings::now();
+    let accepted = |(at, entity): &(usize, Hash)| match verdicts.get(at)? {
+        Verdict::Accepted { newest, .. } if *newest > Sequence(0) => Some(Happening {
+            entity: *entity,
+            time,
+            sequence: *newest,
+            trace: events.get(*at).and_then(trace).unwrap_or_default(),
+            what: What::Accepted,
+        }),
+        _ => None,
+    };
+    recorder.record(entities.iter().filter_map(accepted));
+}
+
+/// The entities of commits that are not decided yet, as they are recorded.
+pub(super) fn hashes(commits: &[Commit]) -> Vec<(usize, Hash)> {
+    let mut hashes = Vec::with_capacity(commits.len());
+    for (at, commit) in commits.iter().enumerate() {
+        let Effect::Changes(changes) = &commit.effect else {
+            continue;
+        };
+        let mut last: Option<&EntityId> = None;
+        for change in changes {
+            // Most events change one entity.
+            if last != Some(&change.id) {
+                hashes.push((at, Hash::of(&change.id)));
+                last = Some(&change.id);
+            }
+        }
+    }
+    hashes
+}
+
+fn trace(event: &Event) -> Option<u128> {
+    let mut attributes = event.attributes.iter();
+    let parent = attributes.find(|(name, _)| name == "traceparent")?;
+    happenings::trace_id(&parent.1)
 }
 
 impl Named {

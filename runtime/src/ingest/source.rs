@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::change::{self, Rules};
 use super::envelope::{self, Opened, Unread};
+use super::named;
 use super::{
     Activity, ChangeCounts, EventCounts, Incoming, ItemProblem, Mapping, Named, Options,
     PROBLEMS_MAX, Rejection, Summary, unpack, verify,
@@ -271,8 +272,13 @@ impl Source {
         let mut done = Done::default();
         let arrivals: Vec<Option<Sequence>> = commits.iter().map(|commit| commit.arrival).collect();
         let reasons = reasons(&commits);
+        let recorder = self.activity.recorder();
+        let entities = recorder.map(|_| named::hashes(&commits));
         let verdicts = self.hand_over(commits, &mut done).await;
         let not_applied = done.count(verdicts.into_iter().enumerate(), &reasons);
+        if let Some((recorder, entities)) = recorder.zip(entities) {
+            named::record(recorder, events, &entities, &done.verdicts);
+        }
         if not_applied.is_empty() {
             return done;
         }
@@ -435,6 +441,7 @@ impl Done {
                     committed,
                     unchanged,
                     stale,
+                    ..
                 } => {
                     self.events.accepted += 1;
                     self.changes.committed += u64::from(*committed);

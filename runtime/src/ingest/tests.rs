@@ -854,7 +854,7 @@ async fn the_sender_is_verified_before_anything_is_parsed() {
     .await;
     assert_eq!(
         source.activity().counts(),
-        activity::Counts::default(),
+        Counts::default(),
         "nothing was looked at"
     );
 }

@@ -279,6 +279,7 @@ impl Look for Fake {
             key,
             facets: vec![facet],
             channels: vec![standing],
+            way: Vec::new(),
         }))
     }
 

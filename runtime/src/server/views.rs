@@ -8,6 +8,7 @@ mod flow;
 mod jobs;
 mod receipt;
 mod setup;
+mod way;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub use self::receipt::{NamedEntity, ReceiptView, SettledView};
 pub use self::setup::{
     BackupView, ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
 };
+pub use self::way::{StepKind, StepView};
 
 /// A moment, written as RFC 3339 in UTC with milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -339,6 +341,10 @@ pub struct EntityView {
     pub facets: Vec<FacetView>,
     /// Its state on each channel.
     pub channels: Vec<StandingView>,
+    /// What has just happened to it, the oldest first, at most 200 steps. Under load the memory of this
+    /// reaches back some seconds; it ends with the process.
+    #[serde(default)]
+    pub way: Vec<StepView>,
 }
 
 /// A facet as it is now.
@@ -452,6 +458,12 @@ pub struct PreviewView {
     /// Why there is none, if a plugin failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether the target certainly holds just that; absent if it is not known what it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same: Option<bool>,
+    /// What was delivered last, while its body is still in memory (`server.bodies`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<RenderingView>,
 }
 
 /// One filter's verdict on an entity.

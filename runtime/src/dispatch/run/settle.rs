@@ -11,6 +11,7 @@ use super::super::retry::{Made, Waiting, together};
 use super::super::status::DeliveryResult as Counted;
 use super::super::turns::TRACKS;
 use super::{Done, Job, Run};
+use crate::happenings::Hash;
 use crate::model::{EntityId, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{Ending, Settlement};
 use crate::sync::lock;
@@ -21,6 +22,7 @@ const HOLDING_MS: u64 = 1000;
 
 impl Run {
     pub(super) fn settle(&mut self, done: Result<(Id, Done), JoinError>) {
+        self.read_clock();
         match done {
             Ok((id, Done::Prepared(preparation))) => {
                 self.job_ended(id);
@@ -136,6 +138,10 @@ impl Run {
         let (track, revision) = (flight.track, prepared.revision);
         let (released, reread) = (flight.released, flight.reread);
         flight.revision = revision;
+        if self.setup.recorder.is_some() {
+            flight.recorded.entity = prepared.id.as_ref().map(Hash::of);
+            flight.recorded.rendered = Some(self.stamp);
+        }
         let owes = prepared.taken.owed_since > Sequence(0);
         flight.new_change = owes && prepared.newest > self.began;
         let id = prepared.id.clone();
@@ -266,6 +272,9 @@ impl Run {
             Conclusion::Done(ending) => {
                 let arrived = matches!(ending, Ending::Delivered { .. } | Ending::Withdrawn);
                 let prepared = &ready.prepared;
+                if arrived {
+                    self.keep_body(ready);
+                }
                 if let Track::Lane(lane) = prepared.taken.track
                     && arrived
                     && prepared.taken.owed_since > Sequence(0)
@@ -327,6 +336,7 @@ impl Run {
         let flight = self.flights.get(&ordinal);
         let change = settles && flight.is_some_and(|flight| flight.new_change);
         self.shared.counters.add(counted, change);
+        self.record_end(ordinal, revision, counted);
         let mut errors = self.shared.errors();
         errors.clear(ordinal);
         if let Ending::Refused(failure) = &ending {
@@ -368,6 +378,7 @@ impl Run {
             },
         );
         self.shared.counters.add(Counted::Parked, false);
+        self.record_end(ordinal, revision, Counted::Parked);
         Some(Settlement {
             ordinal,
             revision,
@@ -381,6 +392,7 @@ impl Run {
         if ends.is_empty() {
             return;
         }
+        self.flush_happened();
         let mut again = Vec::new();
         self.queue.settle(&ends, &mut again);
         let settled = ends.iter().map(|end| end.ordinal);

@@ -9,6 +9,7 @@ use super::super::flight::REFUSED;
 use super::super::prepare::RENDER_MAX;
 use super::super::retry::{Waiting, together};
 use super::super::turns::TRACKS;
+use super::record::Recorded;
 use super::{Flight, Run};
 use crate::model::{Lane, Ordinal, Timestamp, Track};
 use crate::store::{self, Ending, Lease, Settlement, Walked};
@@ -316,6 +317,10 @@ impl Run {
             reread: false,
             bytes: 0,
             needs: 0,
+            recorded: Recorded {
+                met: self.stamp,
+                ..Recorded::default()
+            },
         };
         let before = self.flights.insert(ordinal, flight);
         debug_assert!(before.is_none(), "one flight an entity at a time");

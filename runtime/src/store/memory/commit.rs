@@ -183,10 +183,12 @@ impl Maps {
             committed += 1;
             self.write(change, known_version);
         }
+        let newest = (committed > 0).then_some(Sequence(self.sequence));
         Verdict::Accepted {
             committed,
             unchanged,
             stale,
+            newest: newest.unwrap_or_default(),
         }
     }
 
