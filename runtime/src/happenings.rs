@@ -60,7 +60,7 @@ pub struct Happening {
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// A source's event changed it, durably.
+    /// A source's event changed it, durably. The time is that at which it was handed to the store.
     Accepted,
     /// Its rendering is being sent.
     Sent,
@@ -149,7 +149,8 @@ impl Happenings {
                 .copied()
                 .collect()
         };
-        found.sort_by_key(|(_, happening)| happening.time);
+        // An event is recorded when its sender is answered, and a channel may have been faster.
+        found.sort_by_key(|(_, it)| (it.time, it.what != What::Accepted));
         let names = lock(&self.names);
         let named = |(who, happening): (Who, Happening)| {
             Some((names.get(usize::from(who.0))?.clone(), happening))

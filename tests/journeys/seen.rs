@@ -218,6 +218,13 @@ fn an_entity_shows_its_way_from_the_event_to_the_answer() {
     ];
     let times = times.map(|time| time.as_str().expect("a time"));
     assert!(times.is_sorted(), "{entity:#}");
+    let url = format!("http://{}", stage.weir().address());
+    let show = command(stage.folder(), &["show", "product/lamp", "--url", &url]);
+    let show = String::from_utf8_lossy(&show.stdout).into_owned();
+    assert!(
+        show.contains(trace) && show.contains("delivered  shop"),
+        "{show}"
+    );
     // The same value again changes nothing, and what has the same rendering is not sent.
     stage.takes("pim", &[change("lamp", "content", json!(1))]);
     stage.operate("shop", "rerender");

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::happenings::{self, Happening, Hash, Recorder, What};
-use crate::model::{EntityId, Event, Sequence};
+use crate::model::{EntityId, Event, Sequence, Timestamp};
 use crate::store::{Commit, Effect, Verdict};
 
 /// The most entities that a response names.
@@ -40,11 +40,11 @@ pub(super) fn of(commits: &[Commit]) -> Undecided {
 /// Records what became of events: which entities they changed, and in which trace.
 pub(super) fn record(
     recorder: &Recorder,
+    time: Timestamp,
     events: &[Event],
     entities: &[(usize, Hash)],
     verdicts: &BTreeMap<usize, Verdict>,
 ) {
-    let time = happenings::now();
     let accepted = |(at, entity): &(usize, Hash)| match verdicts.get(at)? {
         Verdict::Accepted { newest, .. } if *newest > Sequence(0) => Some(Happening {
             entity: *entity,

@@ -11,6 +11,7 @@ use super::{
     PROBLEMS_MAX, Rejection, Summary, unpack, verify,
 };
 use crate::budget::Reservation;
+use crate::happenings;
 use crate::model::{EntityType, Event, FACETS_MAX, Failure, Lane, PartsDigest, Sequence};
 use crate::plugin::EventVerdict;
 use crate::store::{
@@ -273,11 +274,12 @@ impl Source {
         let arrivals: Vec<Option<Sequence>> = commits.iter().map(|commit| commit.arrival).collect();
         let reasons = reasons(&commits);
         let recorder = self.activity.recorder();
-        let entities = recorder.map(|_| named::hashes(&commits));
+        // Channels may deliver before this knows that they can.
+        let entities = recorder.map(|_| (happenings::now(), named::hashes(&commits)));
         let verdicts = self.hand_over(commits, &mut done).await;
         let not_applied = done.count(verdicts.into_iter().enumerate(), &reasons);
-        if let Some((recorder, entities)) = recorder.zip(entities) {
-            named::record(recorder, events, &entities, &done.verdicts);
+        if let Some((recorder, (time, entities))) = recorder.zip(entities) {
+            named::record(recorder, time, events, &entities, &done.verdicts);
         }
         if not_applied.is_empty() {
             return done;

@@ -267,7 +267,7 @@ mod tests {
         let answers = Answers::new(2);
         let places = [answers.place_to_wait(), answers.place_to_wait()];
         assert!(places.iter().all(Result::is_ok));
-        let refused = answers.place_to_wait().err().expect("all are taken");
+        let refused = answers.place_to_wait().expect_err("all are taken");
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(
             refused
