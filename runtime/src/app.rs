@@ -16,6 +16,7 @@ mod jobs;
 pub mod load;
 mod memories;
 mod prepare;
+mod receipts;
 mod reload;
 mod retired;
 mod rollouts;
@@ -24,6 +25,7 @@ mod sweeps;
 mod trial;
 mod views;
 mod watch;
+mod way;
 
 pub(crate) use self::retired::remedy as remedy_of_left;
 
@@ -39,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dispatch;
 use crate::exit;
+use crate::happenings::Happenings;
 use crate::model::Timestamp;
 use crate::plan::{self, Complaint, Plan, ReadOptions};
 use crate::plugin::{self, Host, Kept};
@@ -60,6 +63,8 @@ use trial::Before;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// The last events of sources are saved once in so many intervals, and when Weir stops.
 const SAMPLES_EVERY: u32 = 60;
+/// The same for the latencies of channels.
+const LATENCIES_EVERY: u32 = 300;
 /// Maximum time for requests in progress when Weir stops.
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
 /// Maximum time for deliveries in flight when Weir stops; the whole stop takes less than 10 s.
@@ -148,6 +153,10 @@ struct Inner {
     /// The targets that have forgotten what they held, while all of it is made owed again.
     forgotten: Mutex<BTreeSet<Arc<str>>>,
     jobs: Arc<Jobs>,
+    /// What just happened to entities.
+    happenings: Arc<Happenings>,
+    /// Cancelled when Weir begins to stop: requests that wait for something are answered at once.
+    leaving: CancellationToken,
     /// Cancelled when Weir stops; channels and tasks end with it.
     stopping: CancellationToken,
 }
@@ -264,6 +273,8 @@ impl App {
             sweeps: Arc::default(),
             forgotten: Mutex::default(),
             jobs: Arc::default(),
+            happenings: Arc::default(),
+            leaving: CancellationToken::new(),
             stopping: stopping.clone(),
         });
         let (listen, admin) = (plan.server.listen, plan.server.admin_listen);
@@ -337,6 +348,7 @@ impl App {
     /// Stops within 10 s: requests in progress are answered, deliveries in flight end or are
     /// parked, and everything is saved.
     pub async fn stop(self) {
+        self.inner.leaving.cancel();
         self.server.stop(STOP_REQUESTS).await;
         self.inner.close().await;
         self.stopping.cancel();
@@ -390,6 +402,10 @@ impl Inner {
             if beats.is_multiple_of(SAMPLES_EVERY) {
                 self.save_samples().await;
             }
+            if beats.is_multiple_of(LATENCIES_EVERY) {
+                memories.save_latencies(&self).await;
+            }
+            self.look_at_lateness();
             memories.save_marks(&self, false).await;
             self.start_over_what_forgot();
             self.begin_due_checks();
@@ -409,6 +425,14 @@ impl Inner {
                 Ok(()) | Err(_) => {}
             }
             memories.save(&self, MEMORIES_EVERY).await;
+        }
+    }
+
+    /// Counts the time for which channels are late.
+    fn look_at_lateness(&self) {
+        let live = self.live.load();
+        for channel in live.channels.values() {
+            channel.look_at_lateness(live.channels.len());
         }
     }
 
@@ -437,6 +461,7 @@ impl Inner {
         self.save_samples().await;
         let mut memories = Memories::default();
         memories.save_marks(self, true).await;
+        memories.save_latencies(self).await;
         memories.save(self, Duration::ZERO).await;
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store could not be closed");

@@ -13,9 +13,12 @@ mod default_renderer;
 pub mod drift;
 mod errors;
 mod flight;
+mod flow;
 pub mod guard;
 mod handle;
 pub mod hours;
+pub mod latency;
+mod lateness;
 mod pace;
 pub mod prepare;
 mod quota;
@@ -26,12 +29,13 @@ mod send;
 pub mod status;
 mod trouble;
 mod turns;
+mod waiters;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -39,14 +43,21 @@ pub use self::abort_on_panic::AbortOnPanic;
 pub use self::clock::Clock;
 pub use self::default_renderer::DefaultRenderer;
 use self::errors::Errors;
+use self::flow::Changes;
+pub use self::flow::Flow;
 pub use self::handle::TargetHandle;
 use self::hours::Hours;
+use self::latency::{Latencies, Latency};
+use self::lateness::Lateness;
 pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
 pub use self::quota::Quota;
 use self::retry::DueTimes;
 use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
-use crate::model::{EntityId, Ordinal, Timestamp};
+pub use self::waiters::Waiter;
+use self::waiters::Waiters;
+use crate::happenings::Recorder;
+use crate::model::{EntityId, Lane, Ordinal, Timestamp};
 use crate::store::{self, Debounce, Joined, Queue, Store, Subscription};
 use crate::sync::lock;
 
@@ -130,6 +141,8 @@ pub struct Setup {
     pub shares: [u32; 3],
     /// The maximum number of entities that wait for a retry. See [`parked_max`].
     pub parked_max: usize,
+    /// Where it is recorded what happens to entities, if anywhere.
+    pub recorder: Option<Recorder>,
 }
 
 /// A running channel.
@@ -149,6 +162,10 @@ struct Shared {
     errors: Mutex<Errors>,
     due_times: DueTimes,
     paused: Mutex<Option<String>>,
+    waiters: Waiters,
+    changes: Mutex<Changes>,
+    latencies: Mutex<Latencies>,
+    lateness: Mutex<Lateness>,
 }
 
 /// Why a command to a channel failed.
@@ -186,6 +203,10 @@ impl Channel {
                     .paused
                     .then(|| "paused before the last stop".to_owned()),
             ),
+            waiters: Waiters::default(),
+            changes: Mutex::new(Changes::since(queue.changes())),
+            latencies: Mutex::default(),
+            lateness: Mutex::default(),
         });
         // Commands from operators and reloads are rare; if more than 16 are pending, callers wait.
         let (control, orders) = mpsc::channel(16);
@@ -355,6 +376,51 @@ impl Channel {
         self.shared.counters.clone()
     }
 
+    /// What became of the changes since it was started; `owed` is the channel's.
+    pub fn flow(&self, owed: &store::Owed) -> Flow {
+        // In this order an entity may be counted as owed and as settled, so that no change counts as
+        // coalesced that was not.
+        let changes = lock(&self.shared.changes).count(self.queue().changes());
+        Flow::new(changes, &self.shared.counters, owed)
+    }
+
+    /// How long the changes of a lane took from acceptance to delivery, over the last minute, hour and day.
+    pub fn latency(&self, lane: Lane) -> [Latency; 3] {
+        let now = self.setup().target.clock().now();
+        lock(&self.shared.latencies).of(lane, now)
+    }
+
+    /// The number of deliveries that seemed to come before their change, because a clock was set back.
+    pub fn negative_latencies(&self) -> u64 {
+        lock(&self.shared.latencies).negative()
+    }
+
+    /// The latencies that are kept over a restart; `None` if there are none.
+    pub fn latency_memory(&self) -> Option<Vec<u8>> {
+        lock(&self.shared.latencies).memory()
+    }
+
+    /// Takes back what [`Channel::latency_memory`] returned before a restart.
+    pub fn recall_latencies(&self, memory: &[u8]) {
+        lock(&self.shared.latencies).recall(memory);
+    }
+
+    /// Counts the time for which the oldest change owed is later than the objective. Call it once a second;
+    /// it looks less often if looking takes long. `channels` is how many are looked at.
+    pub fn look_at_lateness(&self, channels: usize) {
+        let setup = self.setup();
+        let clock = setup.target.clock();
+        lock(&self.shared.latencies).look_at_clock(clock.moment());
+        let objective = setup.options.freshness;
+        let mut lateness = lock(&self.shared.lateness);
+        let overdue = || {
+            let owed = self.queue().owed();
+            Status::overdue(&owed, setup.options.hours.as_ref(), clock.stamp())
+        };
+        let late = lateness.look(objective, clock.elapsed(), channels, overdue);
+        self.shared.counters.late(late);
+    }
+
     /// Why an entity is parked, if that error is still kept.
     pub fn last_error(&self, ordinal: Ordinal) -> Option<Arc<str>> {
         self.shared.errors().last(ordinal)
@@ -368,6 +434,12 @@ impl Channel {
     /// When the next attempt of a parked entity is due; `None` if it is not parked.
     pub fn next_attempt(&self, ordinal: Ordinal) -> Option<Timestamp> {
         self.shared.due_times.of(ordinal)
+    }
+
+    /// Wakes `wake` whenever a flight of this entity has ended, as long as the result lives. Look at the
+    /// entity's standing after this call: what happens in between is not lost.
+    pub fn wait_for(&self, ordinal: Ordinal, wake: &Arc<Notify>) -> Waiter {
+        Waiter::new(self.shared.clone(), ordinal, wake)
     }
 
     /// Stops the channel: it takes no more entities, waits up to `within` for requests in flight,

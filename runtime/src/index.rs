@@ -49,8 +49,8 @@ pub use names::{NAMES_MAX, Names};
 pub use pair::Pair;
 pub use sameness::value_hash;
 pub use words::{
-    ChannelId, Debounce, Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State,
-    Subscription, Withdrawals,
+    ChannelId, Debounce, Ending, Holds, Joined, Lease, OldestOwed, Owed, Parked, Settlement,
+    Standing, State, Subscription, Withdrawals,
 };
 
 use crate::model::{EntityId, Lane, Sequence, Timestamp};
@@ -209,6 +209,10 @@ pub struct Index {
     /// The positions of the live channels in each lane, sorted.
     reads: [Vec<u64>; 3],
     reads_moved: bool,
+    /// The number of changes since the store was opened, by entity type and by the number of the facet's
+    /// name. A channel's share of them is added up when somebody asks, so that a commit costs the same
+    /// whatever the number of channels.
+    changes: Vec<(Arc<str>, Vec<u64>)>,
     /// Entities whose facets are all deleted.
     graves: Graves,
     channels: BTreeMap<ChannelId, Channel>,
@@ -453,6 +457,7 @@ impl Index {
             &entry.facets,
             meta.sequence,
         );
+        count_change(&mut self.changes, &change.id.entity_type, name.into());
         if !meta.deleted {
             self.graves.raise(ordinal);
         } else if entry.facets.iter().all(|meta| meta.deleted) {
@@ -651,6 +656,20 @@ impl Index {
         }
         self.reads_moved = true;
     }
+}
+
+/// Counts a change of a facet of an entity of this type. There are few types.
+fn count_change(changes: &mut Vec<(Arc<str>, Vec<u64>)>, entity_type: &Arc<str>, name: usize) {
+    let known = changes.iter().position(|(known, _)| known == entity_type);
+    let at = known.unwrap_or_else(|| {
+        changes.push((entity_type.clone(), Vec::new()));
+        changes.len() - 1
+    });
+    let counts = &mut changes[at].1;
+    if counts.len() <= name {
+        counts.resize(name + 1, 0);
+    }
+    counts[name] += 1;
 }
 
 /// Records that an entity with these facets has a change at `place` in this lane.

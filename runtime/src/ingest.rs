@@ -22,6 +22,7 @@ pub mod http;
 mod incoming;
 mod json;
 mod media;
+mod named;
 pub mod naming;
 mod rate;
 mod redrive;
@@ -37,9 +38,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use activity::Activity;
+pub use activity::{Activity, Counts};
 pub use change::check;
 pub use incoming::{Headers, Incoming};
+pub use named::Named;
 pub use source::Source;
 
 use crate::budget::Exhausted;
@@ -102,6 +104,8 @@ pub struct Summary {
     pub problems: Vec<ItemProblem>,
     /// Head of the sequence after the request: everything it brought is at or below it.
     pub sequence: u64,
+    /// The entities that its events name, if that was asked for.
+    pub named: Named,
 }
 
 /// Events by result.

@@ -23,7 +23,7 @@
 //! Low rooms that any other may use: `metrics` (all counters, as text for a scraper), `signature`
 //! (secrets and signatures), `budget` (the memory budget for requests in progress), `failpoint`
 //! (places where a test makes a running Weir die, panic or wait), `files` (reading files that may
-//! be anything), `plain` (text without control characters), `exit` (exit codes) and `sync` (locks).
+//! be anything), `happenings` (what just happened to entities, in a bounded ring), `plain` (text without control characters), `exit` (exit codes) and `sync` (locks).
 //!
 //! The product is the program, so [`cli::run`] is the public interface. Everything else is private
 //! to the crate, so that the compiler finds unused code; [`inside`] exports a few items for this
@@ -38,6 +38,7 @@ pub(crate) mod dispatch;
 pub(crate) mod exit;
 pub(crate) mod failpoint;
 pub(crate) mod files;
+pub(crate) mod happenings;
 pub(crate) mod index;
 pub(crate) mod ingest;
 pub(crate) mod metrics;

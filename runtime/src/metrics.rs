@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet, text,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, NoLabelSet, text,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
@@ -111,6 +111,10 @@ pub struct ChannelFigures {
     pub overdue: Duration,
     /// The objective for that age.
     pub freshness_objective: Option<Duration>,
+    /// When the oldest change owed was committed, in milliseconds since 1970; `None` if nothing is owed.
+    pub oldest_owed_ms: Option<u64>,
+    /// For how long it was late since the start; `None` without an objective.
+    pub late: Option<Duration>,
     /// The last completed drift check; `None` if there was none.
     pub drift: Option<DriftFigures>,
 }
@@ -329,6 +333,19 @@ impl Snapshot {
             "Objective for the age of the oldest change owed",
             objective,
         )?;
+        let oldest =
+            channels().filter_map(|of| Some(([channel(of)], of.oldest_owed_ms? as f64 / 1000.0)));
+        page.gauges(
+            "oldest_owed_timestamp_seconds",
+            "When the oldest change owed was committed",
+            oldest,
+        )?;
+        let late = channels().filter_map(|of| Some(([channel(of)], of.late?.as_secs_f64())));
+        page.counters(
+            "late_seconds",
+            "Time during which the oldest change owed was overdue for longer than the objective",
+            late,
+        )?;
         let drifts = || channels().filter_map(|of| Some((of, of.drift.as_ref()?)));
         page.gauges(
             "drift_last_check_timestamp_seconds",
@@ -440,14 +457,14 @@ fn by_result<'a>(
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
-    fn counters<'l, const N: usize>(
+    fn counters<'l, const N: usize, V: EncodeCounterValue>(
         &mut self,
         name: &str,
         help: &str,
-        series: impl IntoIterator<Item = ([Label<'l>; N], u64)>,
+        series: impl IntoIterator<Item = ([Label<'l>; N], V)>,
     ) -> fmt::Result {
         let write = |metric: &mut MetricEncoder<'_>, count| {
-            metric.encode_counter::<NoLabelSet, u64, u64>(&count, None)
+            metric.encode_counter::<NoLabelSet, V, u64>(&count, None)
         };
         self.family(name, help, MetricType::Counter, series, write)
     }

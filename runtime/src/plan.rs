@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::config::scalar::duration;
 pub use crate::config::text::{Cause, Complaint, Place, render};
 pub use crate::ingest::BODY_BYTES_MAX;
 use crate::model::EntityType;
@@ -154,6 +155,8 @@ pub struct Server {
     pub admin_listen: Option<SocketAddr>,
     /// If true, files are watched; otherwise only SIGHUP and `POST /v1/reload` cause a reload.
     pub watch: bool,
+    /// Memory for the bodies that were delivered last, in bytes.
+    pub bodies_bytes: u64,
 }
 
 /// A token for the admin routes.

@@ -57,8 +57,8 @@ pub use axum::http::HeaderMap;
 
 pub use self::backend::{
     Backend, DriftRequest, EntityQuery, Feed, FeedAccess, FeedForm, Generation, IngestRequest,
-    Intake, Look, Operate, Operation, Page, QuarantineFilter, RefusedFilter, Reply, Settle,
-    Settled, Setup,
+    Intake, Look, Operate, Operation, Page, QuarantineFilter, ReceiptQuery, RefusedFilter, Reply,
+    Settle, Settled, Setup,
 };
 pub use self::intake::Requests;
 pub use self::problem::Problem;
@@ -90,6 +90,9 @@ pub struct Limits {
     /// Maximum number of connections on a separate admin listener: 256. Senders cannot shut the
     /// operator out.
     pub admin_connections_max: usize,
+    /// Maximum number of receipts that wait: 512, and a quarter of the connections that admin routes may
+    /// have.
+    pub waiting_max: usize,
     /// Maximum length of a body, and of what is discarded behind a last response: 64 MiB, as much
     /// as a source may allow.
     pub body_bytes_max: u64,
@@ -112,6 +115,7 @@ impl Default for Limits {
             connections_max: listener::connections_max(),
             kept_connections: 16,
             admin_connections_max: 256,
+            waiting_max: 512,
             body_bytes_max: BODY_BYTES_MAX,
             arriving_bytes_max: 64 << 20,
             memory_bytes_max: 256 << 20,
@@ -157,7 +161,12 @@ impl Server {
         };
         let memory = Budget::new(limits.memory_bytes_max);
         let arrivals = Arrivals::new(limits.arriving_bytes_max);
-        let answers = Arc::new(Answers::new());
+        // The operator must always get in.
+        let connections_max = match admin {
+            Some(_) => limits.admin_connections_max,
+            None => limits.connections_max,
+        };
+        let answers = Arc::new(Answers::new(limits.waiting_max.min(connections_max / 4)));
         let limits = Arc::new(limits);
         let state = |address: SocketAddr| {
             Arc::new(AppState {

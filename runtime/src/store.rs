@@ -39,8 +39,8 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::pending::Pending;
 pub use crate::index::{
-    Debounce, Ending, Holds, Joined, Lease, NAMES_MAX, Owed, Parked, Settlement, Standing, State,
-    Subscription, Walked, Withdrawals,
+    Debounce, Ending, Holds, Joined, Lease, NAMES_MAX, OldestOwed, Owed, Parked, Settlement,
+    Standing, State, Subscription, Walked, Withdrawals,
 };
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
@@ -272,6 +272,8 @@ pub enum Verdict {
         /// Changes older than the stored version, or than a facet changed since the arrival of a
         /// redriven event.
         stale: u32,
+        /// The sequence of the newest of its changes; 0 if none got one.
+        newest: Sequence,
     },
     /// Dropped by a filter or mapped to nothing.
     Filtered,
@@ -681,6 +683,14 @@ pub trait Queue: Send + Sync + 'static {
     /// The sizes of the queue and its oldest change. Works in memory; scans everything in flight or
     /// parked.
     fn owed(&self) -> Owed;
+
+    /// The number of changes since the store was opened of facets that the channel subscribes to now. Works
+    /// in memory.
+    fn changes(&self) -> u64;
+
+    /// Up to `limit` of the entities that are owed for the longest time, the oldest first. Works in memory;
+    /// scans everything in flight or parked, and the first places of each lane.
+    fn oldest(&self, limit: usize) -> Vec<OldestOwed>;
 
     /// The state of an entity on the channel; `None` if the channel does not subscribe to its type.
     /// Works in memory.

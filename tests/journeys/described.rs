@@ -22,6 +22,7 @@ fn filled(parameter: &Value) -> String {
     let value = match (name.as_str(), schema["format"].as_str()) {
         (Some("owed"), _) => json!("shop"),
         (Some("type"), _) if parameter["required"] == true => json!("product"),
+        (Some("wait"), _) => json!("1ms"),
         (_, Some("date-time")) => json!("2026-11-18T11:06:40Z"),
         _ if schema["enum"].is_array() => schema["enum"][0].clone(),
         _ if schema["type"] == "integer" => json!(schema["minimum"].as_u64().unwrap_or(0).max(1)),
@@ -48,10 +49,24 @@ fn each_parameter_that_is_described_is_accepted() {
             let (needed, free): (Vec<&Value>, Vec<&Value>) =
                 of_query.partition(|parameter| parameter["required"] == true);
             let needed: Vec<String> = needed.into_iter().map(filled).collect();
-            let alone = free.iter().map(|parameter| vec![filled(parameter)]);
+            let of_entity = route.starts_with("/v1/entities/");
+            let by_key = free.iter().any(|parameter| parameter["name"] == "key");
+            let alone = free.iter().map(|parameter| {
+                let name = parameter["name"].as_str().filter(|_| of_entity);
+                // A receipt is that of one entity, and waits for a sequence.
+                let goes_with: &[&str] = match (name, by_key) {
+                    (Some("sequence"), true) => &["key=lamp"],
+                    (Some("wait"), true) => &["key=lamp", "sequence=1"],
+                    (Some("wait"), false) => &["sequence=1"],
+                    _ => &[],
+                };
+                let goes_with = goes_with.iter().map(|it| (*it).to_owned());
+                goes_with.chain([filled(parameter)]).collect()
+            });
             let together = free.iter().filter(|parameter| {
-                let name = &parameter["name"];
-                name != "all" && !(name == "key" && route.starts_with("/v1/entities/"))
+                let name = parameter["name"].as_str().expect("a name");
+                let one_entity = by_key && ["key", "sequence", "wait"].contains(&name);
+                name != "all" && !(of_entity && one_entity)
             });
             let together: Vec<String> = together.map(|parameter| filled(parameter)).collect();
             let mut queries: Vec<Vec<String>> = alone.collect();

@@ -84,7 +84,13 @@ fn the_oldest_change_owed_stays_the_oldest_when_newer_ones_cover_it() {
     check(|store| {
         let queue = join(store);
         let first = set(store, "lamp", "price", "1");
-        let oldest = || queue.owed().oldest;
+        // What is shown by name agrees with the age that is shown.
+        let oldest = || {
+            let (owed, named) = (queue.owed(), queue.oldest(10));
+            let first = named.first().map(|oldest| (oldest.since, oldest.time));
+            assert_eq!(first, owed.oldest.zip(owed.oldest_time), "{named:?}");
+            owed.oldest
+        };
         for value in ["2", "3"] {
             set(store, "lamp", "price", value);
             assert_eq!(oldest(), Some(first), "it waits at its place");
@@ -204,4 +210,31 @@ fn a_restored_store_begins_above_what_it_sent_after_the_copy_was_made() {
     assert!(third > second, "a clock that is set back lowers nothing");
     let fourth = at(|| Timestamp(0), 190_000_000_000_000);
     assert!(fourth >= 190_000_000_000_000);
+}
+
+// Freshness said how old the oldest change is, and nobody knew which entity to look at.
+#[test]
+fn the_entities_that_are_owed_for_the_longest_time_are_named_wherever_they_are() {
+    check(|store| {
+        let queue = join(store);
+        for key in ["parked", "flying", "ahead", "later"] {
+            set(store, key, "price", "1");
+        }
+        set(store, "another", "content", "1");
+        let mut taken = Vec::new();
+        walk(&*queue, Track::Lane(Lane::Normal), 2, &mut taken);
+        assert_eq!(taken.len(), 2);
+        ends(&*queue, &taken[0], Ending::Parked { attempts: 1 });
+        let named = |limit| {
+            let oldest = queue.oldest(limit).into_iter();
+            oldest.map(|it| it.id.key.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(named(10), ["parked", "flying", "ahead", "later"]);
+        assert_eq!(named(3), ["parked", "flying", "ahead"]);
+        // A newer change does not make the debt younger.
+        set(store, "flying", "price", "2");
+        assert_eq!(named(2), ["parked", "flying"]);
+        ends(&*queue, &taken[1], delivered());
+        assert_eq!(named(2)[0], "parked");
+    });
 }

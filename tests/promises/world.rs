@@ -945,6 +945,7 @@ fn comparable(taken: impl IntoIterator<Item = Lease>) -> String {
             Holds::Rendering(_) => lease.settled,
             Holds::Nothing | Holds::Unknown => Sequence(0),
         },
+        owed_at: Timestamp(0),
         ..lease
     };
     format!("{:?}", taken.into_iter().map(plain).collect::<Vec<_>>())

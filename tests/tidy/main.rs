@@ -20,7 +20,7 @@ const SRC: &str = "runtime/src";
 const LOW: [&str; 5] = ["exit", "failpoint", "files", "plain", "sync"];
 
 /// Which other rooms each room may use; `ARCHITECTURE.md` draws it. `cli` stands above all others.
-const MAY_USE: [(&str, &[&str]); 21] = [
+const MAY_USE: [(&str, &[&str]); 22] = [
     ("exit", &[]),
     ("failpoint", &[]),
     ("files", &[]),
@@ -30,6 +30,7 @@ const MAY_USE: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("signature", &[]),
     ("metrics", &[]),
+    ("happenings", &["model"]),
     ("index", &["model"]),
     ("store", &["index", "model"]),
     ("plugin", &["budget", "model"]),
@@ -37,15 +38,27 @@ const MAY_USE: [(&str, &[&str]); 21] = [
     ("targets", &["model", "signature"]),
     (
         "ingest",
-        &["budget", "index", "model", "plugin", "signature", "store"],
+        &[
+            "budget",
+            "happenings",
+            "index",
+            "model",
+            "plugin",
+            "signature",
+            "store",
+        ],
     ),
-    ("dispatch", &["model", "plugin", "store", "targets"]),
+    (
+        "dispatch",
+        &["happenings", "model", "plugin", "store", "targets"],
+    ),
     ("config", &[]),
     (
         "plan",
         &[
             "config",
             "dispatch",
+            "happenings",
             "ingest",
             "model",
             "plugin",
@@ -58,8 +71,19 @@ const MAY_USE: [(&str, &[&str]); 21] = [
     (
         "app",
         &[
-            "author", "budget", "dispatch", "index", "ingest", "metrics", "model", "plan",
-            "plugin", "server", "store", "targets",
+            "author",
+            "budget",
+            "dispatch",
+            "happenings",
+            "index",
+            "ingest",
+            "metrics",
+            "model",
+            "plan",
+            "plugin",
+            "server",
+            "store",
+            "targets",
         ],
     ),
     (

@@ -10,13 +10,14 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::intake::HttpIntake;
 use super::load::{Loaded, Maps, Renders};
 use super::memories::{
-    TargetMemory, foreign_of, mark_of, note_of, note_of_credentials, note_of_pace,
+    TargetMemory, foreign_of, mark_of, note_of, note_of_credentials, note_of_latencies,
+    note_of_pace,
 };
 use super::rollouts::TakenOver;
 use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Quota, Setup, TargetHandle};
 use crate::failpoint;
-use crate::ingest::{Mapping, Source};
+use crate::ingest::{Activity, Mapping, Source};
 use crate::model::Timestamp;
 use crate::plan::{self, Plan};
 use crate::plugin::ChannelChain;
@@ -30,6 +31,8 @@ const QUARANTINE_MAX: u64 = 100_000;
 pub(super) struct Live {
     pub(super) plan: Arc<Plan>,
     pub(super) since: Timestamp,
+    /// When Weir was started.
+    pub(super) started: Timestamp,
     pub(super) loaded: Loaded,
     pub(super) sources: BTreeMap<Arc<str>, Arc<HttpIntake>>,
     pub(super) channels: BTreeMap<Arc<str>, Arc<Channel>>,
@@ -43,6 +46,7 @@ impl Live {
         Live {
             plan: Arc::new(plan),
             since,
+            started: since,
             loaded: Loaded::default(),
             sources: BTreeMap::new(),
             channels: BTreeMap::new(),
@@ -103,9 +107,11 @@ impl Inner {
             quarantine_max: QUARANTINE_MAX,
             forget_ms: plan.forget.as_millis() as u64,
         });
+        self.happenings.bodies().limit(plan.server.bodies_bytes);
         let targets = self.targets(&old, &plan).map_err(Halted::before)?;
         let mut live = Live {
             since: now(),
+            started: old.started,
             sources: self.sources(&old, &plan, &loaded),
             channels: old
                 .channels
@@ -195,9 +201,12 @@ impl Inner {
                 })
             });
             let (activity, requests) = old.sources.get(name).map_or_else(
-                || (Arc::default(), Arc::default()),
+                || (Arc::<Activity>::default(), Arc::default()),
                 |before| (before.source.activity().clone(), before.requests.clone()),
             );
+            if let Some(recorder) = self.happenings.recorder(name) {
+                activity.record_with(recorder);
+            }
             let accept_status = source.accept_status;
             let source = Source::new(
                 source.options.clone(),
@@ -356,6 +365,9 @@ impl Inner {
         let Some(running) = running else {
             let start = Channel::start(setup, self.store.clone(), self.stopping.child_token());
             let (channel, joined) = self.deliveries.run(start).await?;
+            if let Some(latencies) = self.store.note(&note_of_latencies(name))? {
+                channel.recall_latencies(&latencies);
+            }
             let channel = Arc::new(channel);
             // A channel that was stopped during a sweep continues it.
             let swept = if joined.swept || channel.status().owed.sweep > 0 {
@@ -401,6 +413,7 @@ impl Inner {
         });
         let (default_renderer, shares) = (self.default_renderer.clone(), plan.shares);
         Setup {
+            recorder: self.happenings.recorder(&options.name),
             options,
             subscription,
             chain,
@@ -418,6 +431,7 @@ impl Live {
         Live {
             plan: self.plan.clone(),
             since: self.since,
+            started: self.started,
             loaded: self.loaded.clone(),
             sources: self.sources.clone(),
             channels: self.channels.clone(),
@@ -544,6 +558,7 @@ pub(super) fn changes(old: &Live, plan: &Plan, loaded: &Loaded) -> Vec<String> {
         (difference.tokens, "tokens have changed"),
         (difference.shares, "shares of lanes have changed"),
         (difference.forget, "store.forget has changed"),
+        (difference.bodies, "server.bodies has changed"),
     ];
     lines.extend(
         flags

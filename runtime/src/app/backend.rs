@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use super::intake::{HttpIntake, redrive_ended, redriven};
-use super::{BACKUP, BACKUPS, Inner, blocking, figures, retired, trial, views};
+use super::memories::note_of_latencies;
+use super::{BACKUP, BACKUPS, Inner, blocking, figures, retired, trial, views, way};
 use crate::dispatch::{self, Channel};
+use crate::happenings::Hash;
 use crate::metrics::Snapshot;
 use crate::model::{EntityId, Ordinal, Sequence};
 use crate::plan::{self, Token};
 use crate::server::views::{
     BackupView, ChannelView, ConfigView, EntityRow, EntityView, FacetView, JobView, List,
-    PluginView, PreviewView, QuarantineView, RefusedView, ReloadView, SourceView, SwapView,
+    PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView, RenderingView,
+    SourceView, SwapView,
 };
 use crate::server::{
     self, Backend, DriftRequest, EntityQuery, Intake, Look, Operate, Operation, Page, Problem,
-    QuarantineFilter, RefusedFilter, Reply, Settle, Settled, Setup,
+    QuarantineFilter, ReceiptQuery, RefusedFilter, Reply, Settle, Settled, Setup,
 };
 use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused};
 use crate::sync::lock;
@@ -72,15 +75,23 @@ impl Look for Inner {
             let channels = live
                 .channels
                 .values()
-                .map(|channel| views::standing(&live, channel, ordinal, &entity))
+                .map(|channel| {
+                    let standing = channel.queue().standing(ordinal);
+                    views::standing(&live, channel, ordinal, &entity, standing)
+                })
                 .chain(retired::standings(self.store.as_ref(), ordinal));
             Ok(EntityView {
                 entity_type: id.entity_type.to_string(),
                 key: id.key.to_string(),
                 facets: entity.facets.iter().map(FacetView::of).collect(),
                 channels: channels.collect(),
+                way: way::of(&self.happenings, id),
             })
         })
+    }
+
+    fn receipt<'a>(&'a self, id: &'a EntityId, query: ReceiptQuery) -> Reply<'a, ReceiptView> {
+        Box::pin(self.receipt_of(id, query))
     }
 
     fn entities<'a>(
@@ -139,7 +150,10 @@ impl Look for Inner {
     fn channel(&self, name: &str) -> Result<ChannelView, Problem> {
         let live = self.live.load();
         if let Some(channel) = live.channels.get(name) {
-            return Ok(views::channel(&live, channel, &self.sweeps, &self.jobs));
+            return Ok(ChannelView {
+                oldest: views::oldest(&live, channel, &*self.store),
+                ..views::channel(&live, channel, &self.sweeps, &self.jobs)
+            });
         }
         let mut remembered = self.store.remembered().into_iter();
         remembered
@@ -160,7 +174,26 @@ impl Look for Inner {
                 .await
                 .map_err(failed)?
                 .ok_or_else(|| no_entity(&id))?;
-            Ok(views::preview(&self.live.load(), &channel, &id, preview))
+            let holds = self.store.find(&id).and_then(|ordinal| {
+                let standing = channel.queue().standing(ordinal)?;
+                Some(standing.holds)
+            });
+            let same = match (&preview.verdict, holds) {
+                (dispatch::PreviewVerdict::Rendering(now), Some(store::Holds::Rendering(held))) => {
+                    Some(store::digest(now) == held)
+                }
+                (_, None | Some(store::Holds::Unknown)) => None,
+                (dispatch::PreviewVerdict::Withheld(_), Some(store::Holds::Nothing)) => Some(true),
+                _ => Some(false),
+            };
+            let setup = channel.setup();
+            let kept = setup.recorder.as_ref();
+            let kept = kept.and_then(|kept| kept.body(Hash::of(&id))).flatten();
+            Ok(PreviewView {
+                same,
+                delivered: kept.map(|kept| RenderingView::of(&kept, &id.key)),
+                ..views::preview(&self.live.load(), &channel, &id, preview)
+            })
         })
     }
 
@@ -500,7 +533,7 @@ impl Inner {
         channels.iter().any(|channel| channel.name == name)
     }
 
-    fn known_type(&self, name: &str) -> Result<(), Problem> {
+    pub(super) fn known_type(&self, name: &str) -> Result<(), Problem> {
         if self.live.load().plan.entities.contains_key(name) {
             Ok(())
         } else {
@@ -508,7 +541,7 @@ impl Inner {
         }
     }
 
-    fn known_entity(&self, id: &EntityId) -> Result<Ordinal, Problem> {
+    pub(super) fn known_entity(&self, id: &EntityId) -> Result<Ordinal, Problem> {
         self.store.find(id).ok_or_else(|| no_entity(id))
     }
 
@@ -517,7 +550,10 @@ impl Inner {
             return Err(Problem::unknown("channel", name));
         }
         match self.store.forget(name).await.map_err(failed)? {
-            true => Ok(()),
+            true => {
+                let latencies = note_of_latencies(name);
+                self.store.set_note(&latencies, None).await.map_err(failed)
+            }
             false => Err(Problem::conflict(
                 "channel-live",
                 format!("channel `{name}` is in the configuration; take it out first"),
@@ -628,7 +664,7 @@ fn parse_after<T: std::str::FromStr>(after: &str) -> Result<T, Problem> {
         .map_err(|_| Problem::bad_parameter("after", "take it from the `next` of the page before"))
 }
 
-fn no_entity(id: &EntityId) -> Problem {
+pub(super) fn no_entity(id: &EntityId) -> Problem {
     Problem::unknown("entity", &id.to_string())
 }
 

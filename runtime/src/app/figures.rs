@@ -134,6 +134,8 @@ fn channel(name: &str, channel: &Channel) -> ChannelFigures {
         freshness: status.freshness,
         overdue: status.overdue,
         freshness_objective: status.freshness_objective,
+        oldest_owed_ms: status.owed.oldest_time.map(|time| time.0),
+        late: (status.freshness_objective).map(|_| counters.late_time()),
         drift: None,
     }
 }

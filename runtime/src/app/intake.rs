@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use super::now;
-use crate::ingest::{self, Rejection, Source, Summary, http};
-use crate::model::Timestamp;
-use crate::server::views::{Accepted, ChangeCounts, EventCounts, EventProblem};
+use crate::ingest::{self, Incoming, Rejection, Source, Summary, http};
+use crate::model::{EntityId, Sequence, Timestamp};
+use crate::server::views::{Accepted, ChangeCounts, EventCounts, EventProblem, NamedEntity};
 use crate::server::{HeaderMap, IngestRequest, Intake, Problem, Reply, Requests, Settled};
 
 /// A source, and the counts of its requests, which outlive it.
@@ -53,11 +53,14 @@ pub(crate) async fn take(
         headers,
         body,
         lane,
+        receipt,
         memory,
     } = request;
-    let taken = source
-        .accept(http::incoming(&headers, body, lane, now, memory))
-        .await;
+    let incoming = Incoming {
+        receipt,
+        ..http::incoming(&headers, body, lane, now, memory)
+    };
+    let taken = source.accept(incoming).await;
     taken
         .map(|summary| accepted(&summary))
         .map_err(|rejection| rejected_by(source, &rejection))
@@ -78,6 +81,16 @@ fn accepted(summary: &Summary) -> Accepted {
         changes: changes(summary.changes),
         problems: problems(&summary.problems),
         sequence: summary.sequence,
+        entities: summary.named.entities().map(named).collect(),
+        more_entities: summary.named.has_more(),
+    }
+}
+
+fn named((id, sequence): (&EntityId, Sequence)) -> NamedEntity {
+    NamedEntity {
+        entity_type: id.entity_type.to_string(),
+        key: id.key.to_string(),
+        sequence: sequence.0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Keeps what targets have taught over restarts: the rate that each bears, or that of the pace that
 //! several share; the credentials that they have replaced; how far they had come; and what each kind wants
-//! to remember.
+//! to remember. And the latencies of channels.
 //!
 //! A rate changes all the time while a target is at its limit, and losing the last seconds of it costs
 //! little, so it is saved now and then and at a stop. Credentials are saved at each call: after a crash
@@ -34,6 +34,11 @@ pub(super) fn note_of_pace(pace: &str) -> String {
 /// The name of the store's note with the credentials that a target has replaced.
 pub(super) fn note_of_credentials(target: &str) -> String {
     format!("credentials {target}")
+}
+
+/// The name of the store's note with the latencies of a channel.
+pub(super) fn note_of_latencies(channel: &str) -> String {
+    format!("latencies {channel}")
 }
 
 /// The name of the store's note with the sequences that a target may overwrite.
@@ -156,6 +161,16 @@ impl Memories {
             .iter()
             .map(|(name, target)| (note_of(name), target.memory()));
         self.write(inner, of_paces.chain(of_targets)).await;
+    }
+
+    /// Saves the latencies of all channels. Each that has changed costs a synced write.
+    pub(super) async fn save_latencies(&mut self, inner: &Inner) {
+        let channels = &inner.live.load_full().channels;
+        let notes = channels.iter().filter_map(|(name, channel)| {
+            let memory = channel.latency_memory()?;
+            Some((note_of_latencies(name), Some(memory)))
+        });
+        self.write(inner, notes).await;
     }
 
     /// Saves the marks that have changed. Only after all channels have stopped are they `exact`.

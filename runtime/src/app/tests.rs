@@ -266,3 +266,49 @@ async fn a_configuration_that_is_applied_in_part_is_called_so_until_it_is_applie
     assert!(!refused.success && !refused.partly_applied, "{refused:?}");
     app.stop().await;
 }
+
+// A receipt that waits must not hold up a stop until the time for requests in progress is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_that_waits_is_answered_when_weir_stops() {
+    use crate::model::{EntityId, Sequence};
+    use crate::server::{Look, ReceiptQuery};
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("weir.toml");
+    std::fs::write(&file, config("")).expect("written");
+    let app = start(&file).await;
+    let shop = app.inner.known_channel("shop").expect("it is configured");
+    shop.pause().await.expect("it pauses");
+    let id = EntityId {
+        entity_type: "product".into(),
+        key: "lamp".into(),
+    };
+    let change = store::FacetChange {
+        id: id.clone(),
+        facet: "content".into(),
+        owner: "pim".into(),
+        lane: crate::model::Lane::Normal,
+        version: None,
+        value: Some("1".into()),
+        hash: 1,
+    };
+    let commit = store::Commit {
+        source: "pim".into(),
+        identity: None,
+        arrival: None,
+        effect: store::Effect::Changes(vec![change]),
+    };
+    let committed = app.store().commit(vec![commit]).expect("there is room");
+    let committed = committed.await.expect("it lives").expect("it is durable");
+    let query = ReceiptQuery {
+        sequence: committed.sequence,
+        wait: Duration::from_secs(3600),
+    };
+    let inner = app.inner.clone();
+    let waiting = tokio::spawn(async move { inner.receipt(&id, query).await });
+    app.stop().await;
+    let receipt = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    let receipt = receipt.expect("it ends").expect("no panic");
+    let receipt = receipt.unwrap_or_else(|problem| panic!("{problem:?}"));
+    assert!(!receipt.settled && receipt.sequence == query.sequence.0);
+    assert!(query.sequence > Sequence(0));
+}

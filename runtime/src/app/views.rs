@@ -9,17 +9,19 @@ use super::now;
 use super::rollouts::History;
 use super::sweeps::Sweeps;
 use crate::dispatch::hours::Hours;
+use crate::dispatch::latency::Latency;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
-use crate::dispatch::{Channel, Preview, PreviewVerdict, status};
-use crate::ingest::{Source, verify};
-use crate::model::{Entity, EntityId, Ordinal, Timestamp, facet_matches};
+use crate::dispatch::{Channel, Flow, Preview, PreviewVerdict, status};
+use crate::ingest::{Counts, EventCounts, Source, verify};
+use crate::model::{Entity, EntityId, Lane, Ordinal, Timestamp, facet_matches};
 use crate::plugin::Component;
 use crate::server::views::{
-    ChannelView, ErrorView, EventView, FeedBucketView, FeedView, FilterVerdict, GenerationView,
-    HeldGenerationView, LimitsView, OwedView, PluginView, PreviewView, QuarantineView, RefusedView,
-    RenderingView, SourceView, StandingView, Time,
+    ChannelView, ErrorView, EventView, FeedBucketView, FeedView, FilterVerdict, FlowView,
+    GenerationView, HeldGenerationView, LaneLatencyView, LatenciesView, LatencyView, LimitsView,
+    OldestView, OwedView, PluginView, PreviewView, QuarantineView, RefusedView, RenderingView,
+    SourceView, StandingView, Time,
 };
-use crate::store::{QuarantinedEvent, Refused, Remembered, Standing, State};
+use crate::store::{OldestOwed, QuarantinedEvent, Refused, Remembered, Standing, State, Store};
 use crate::targets::feed::Feed;
 
 pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
@@ -46,8 +48,22 @@ pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
         silent: options.quiet.is_some_and(silent_after),
         events: events(counts.events),
         changes: changes(counts.changes),
+        since: live.started.into(),
+        factor: factor(&counts),
         quarantined: source.quarantined(),
     }
+}
+
+/// The changes that were committed for each event.
+fn factor(counts: &Counts) -> Option<f64> {
+    let EventCounts {
+        accepted,
+        filtered,
+        quarantined,
+        repeated,
+    } = counts.events;
+    let events = accepted + filtered + quarantined + repeated;
+    (events > 0).then(|| counts.changes.committed as f64 / events as f64)
 }
 
 fn verified_by(verify: &verify::Options) -> &'static str {
@@ -99,6 +115,10 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps, jobs: &Jo
             .freshness_objective
             .map(|objective| objective.as_secs_f64()),
         oldest_owed: status.owed.oldest_time.map(Into::into),
+        oldest: Vec::new(),
+        late_seconds: (status.freshness_objective).map(|_| counters.late_time().as_secs_f64()),
+        latency: latencies(channel),
+        flow: flow(live, &channel.flow(&status.owed)),
         deliveries: status::DeliveryResult::ALL
             .into_iter()
             .map(|result| (result.name().to_owned(), counters.count(result)))
@@ -110,6 +130,72 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps, jobs: &Jo
         last_sweep: sweeps.of(channel),
         last_drift: jobs.last_drift(&options.name).map(|drift| (*drift).clone()),
         feed: setup.target.feed().map(feed),
+    }
+}
+
+/// The most entities that are named as owed for the longest time.
+const OLDEST_MAX: usize = 10;
+
+/// The entities that a channel owes for the longest time.
+pub(super) fn oldest(live: &Live, channel: &Channel, store: &dyn Store) -> Vec<OldestView> {
+    let queue = channel.queue();
+    let named = |oldest: OldestOwed| {
+        let standing = queue.standing(oldest.ordinal);
+        // Its facets say since when it is settled, and it is not.
+        let entity = store.read(&[oldest.ordinal]).ok()?.pop().flatten()?;
+        let shown = self::standing(live, channel, oldest.ordinal, &entity, standing);
+        Some(OldestView {
+            key: oldest.id.key.to_string(),
+            since: oldest.time.into(),
+            sequence: oldest.since.0,
+            state: shown.state,
+            last_error: shown.last_error,
+        })
+    };
+    let oldest = queue.oldest(OLDEST_MAX).into_iter();
+    oldest.filter_map(named).collect()
+}
+
+fn flow(live: &Live, flow: &Flow) -> FlowView {
+    use status::DeliveryResult as Result;
+    FlowView {
+        since: live.started.into(),
+        changes: flow.changes,
+        coalesced: flow.coalesced,
+        suppressed: flow.count(Result::Suppressed),
+        withheld: flow.count(Result::Withheld),
+        delivered: flow.count(Result::Delivered),
+        withdrawn: flow.count(Result::Withdrawn),
+        refused: flow.count(Result::Refused),
+        counted: flow.count(Result::Counted),
+        owed: flow.owed,
+        retried: flow.retried,
+        unasked: flow.unasked,
+        factor: flow.factor(),
+        estimate: flow.is_estimate(),
+    }
+}
+
+fn latencies(channel: &Channel) -> LatenciesView {
+    let [urgent, normal, bulk] = Lane::ALL.map(|lane| {
+        let [minute, hour, day] = channel.latency(lane).map(latency);
+        LaneLatencyView { minute, hour, day }
+    });
+    LatenciesView {
+        urgent,
+        normal,
+        bulk,
+        negative: channel.negative_latencies(),
+    }
+}
+
+fn latency(latency: Latency) -> LatencyView {
+    let there = |millis: u64| (latency.count > 0).then_some(millis);
+    LatencyView {
+        count: latency.count,
+        p50_ms: there(latency.p50),
+        p99_ms: there(latency.p99),
+        max_ms: there(latency.max),
     }
 }
 
@@ -144,7 +230,7 @@ fn feed(feed: &Feed) -> FeedView {
 }
 
 /// What a delivered state of an entity waits for in a feed: the generation that holds it.
-fn waits_in_feed(channel: &Channel, entity: &Entity) -> Option<String> {
+pub(super) fn waits_in_feed(channel: &Channel, entity: &Entity) -> Option<String> {
     let setup = channel.setup();
     let feed = setup.target.feed()?;
     // A renderer may have given it another key, under which it is not found: then nothing is said.
@@ -183,9 +269,10 @@ pub(super) fn standing(
     channel: &Channel,
     ordinal: Ordinal,
     entity: &Entity,
+    standing: Option<Standing>,
 ) -> StandingView {
     let (name, queue) = (channel.setup().options.name.to_string(), channel.queue());
-    let Some(standing) = queue.standing(ordinal) else {
+    let Some(standing) = standing else {
         return StandingView {
             channel: name,
             state: "not subscribed".to_owned(),
@@ -332,6 +419,7 @@ pub(super) fn preview(
             .map(|renderer| renderer.component().label().to_owned()),
         rendering,
         error,
+        ..PreviewView::default()
     }
 }
 

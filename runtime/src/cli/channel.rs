@@ -1,6 +1,7 @@
 //! `weir channel`: the state of the channels, and the operations on them.
 
 mod drift;
+mod show;
 
 use axum::http::Method;
 use clap::{Args, Subcommand};
@@ -18,6 +19,8 @@ pub(super) enum ChannelCommand {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Show one channel: what became of its changes, how long they took, and what is owed for the longest time
+    Show(Named),
     /// Pause a channel until it is resumed, also over a restart
     Pause(Named),
     /// Resume a paused channel
@@ -50,6 +53,7 @@ pub(super) struct Named {
 pub(super) async fn run(command: ChannelCommand, out: &mut String) -> CommandResult {
     match command {
         ChannelCommand::List { remote } => list(&remote, out).await,
+        ChannelCommand::Show(named) => show::run(&named, out).await,
         ChannelCommand::Pause(named) => operate(named, "pause", "paused", out).await,
         ChannelCommand::Resume(named) => operate(named, "resume", "resumed", out).await,
         ChannelCommand::Resync(named) => {

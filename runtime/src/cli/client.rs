@@ -128,17 +128,19 @@ impl Client {
     /// # Errors
     /// When there is no response, or it reports a problem.
     pub async fn get_ok(&self, method: Method, path: &str) -> Result<Response, Failure> {
-        let headers = self
-            .token
-            .iter()
-            .map(|token| (AUTHORIZATION, token.clone()))
-            .collect();
-        let response = self.request(method, path, headers, Bytes::new()).await?;
+        let response = self.ask(method, path).await?;
         if response.status.is_success() {
             Ok(response)
         } else {
             Err(Failure::Failed(response.problem()))
         }
+    }
+
+    /// Requests without a body; returns the response whatever its status.
+    pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Response, Failure> {
+        let token = self.token.iter();
+        let headers = token.map(|token| (AUTHORIZATION, token.clone())).collect();
+        self.request(method, path, headers, Bytes::new()).await
     }
 
     /// The items of a list, page by page, at most `limit`, and the `next` of the last page.
@@ -265,6 +267,13 @@ impl Response {
             sentence.push_str(" (WEIR_TOKEN)");
         }
         format!("{sentence} ({})", self.status.as_u16())
+    }
+
+    /// Whether the server reports that there is no such thing: `entity`, `channel`, ….
+    pub(super) fn is_unknown(&self, what: &str) -> bool {
+        let problem = serde_json::from_slice::<Value>(&self.body).unwrap_or_default();
+        let code = problem.get("type").and_then(Value::as_str);
+        code.is_some_and(|code| code.ends_with(&format!(":unknown-{what}")))
     }
 
     /// Whether the body reports a problem.

@@ -1,9 +1,11 @@
-//! `weir send`: sends files as events of a source, signed on request.
+//! `weir send`: sends files as events of a source, signed on request, and waits for their deliveries.
+
+mod wait;
 
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Method};
@@ -14,9 +16,12 @@ use serde_json::{Value, json};
 use super::client::{Client, DEFAULT_URL, bearer, path, pretty, with_query};
 use super::table::plain;
 use super::{CommandResult, Failure};
+use crate::config::scalar;
 use crate::ingest::verify::{self, Encoding};
 use crate::server::views::Accepted;
 use crate::signature::{self, Secret, SigningKey};
+
+use self::wait::Sent;
 
 /// Lines of NDJSON in a request, and their bytes: well below the limit of any source.
 const LINES_MAX: usize = 1000;
@@ -58,6 +63,16 @@ pub(super) struct SendArgs {
     /// The address of Weir
     #[arg(long, env = "WEIR_URL", default_value = DEFAULT_URL, value_name = "URL")]
     url: String,
+    /// Wait until every channel has settled the entities that the events name, by default at most 30s. Prints
+    /// a line for each entity and channel that has not; the exit code is 1 then
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "30s")]
+    wait: Option<String>,
+    /// With --wait: the address of the admin routes, if they have a listener of their own
+    #[arg(long, env = "WEIR_ADMIN_URL", value_name = "URL", requires = "wait")]
+    admin_url: Option<String>,
+    /// With --wait: a token with the role `read`; prefer the environment, where other users cannot read it
+    #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
     /// Print the response as JSON
     #[arg(long)]
     json: bool,
@@ -82,6 +97,7 @@ const STANDARD_WEBHOOKS: &str = "standard-webhooks";
 
 pub(super) async fn run(args: SendArgs, out: &mut String) -> CommandResult {
     let client = Client::at(&args.url, None)?;
+    let wait = args.wait.as_deref().map(time_of).transpose()?;
     let proof = proof(&args)?;
     let more = args
         .headers
@@ -90,9 +106,12 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> CommandResult {
         .collect::<Result<Vec<_>, Failure>>()?;
     let target = with_query(
         &path(&["v1", "sources", &args.source, "events"]),
-        &[("lane", args.lane.as_deref())],
+        &[
+            ("lane", args.lane.as_deref()),
+            ("receipt", wait.map(|_| "true")),
+        ],
     );
-    let mut succeeded = true;
+    let (mut succeeded, mut sent) = (true, Sent::default());
     let mut responses = Vec::new();
     for file in &args.files {
         let content = open(file)?;
@@ -133,12 +152,31 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> CommandResult {
             if !args.json {
                 out.push_str(&to_text(&args.source, file, first, &accepted));
             }
+            sent.add(accepted);
         }
     }
-    if args.json {
-        out.push_str(&pretty(&responses));
-    }
-    Ok(succeeded)
+    let Some(wait) = wait else {
+        if args.json {
+            out.push_str(&pretty(&responses));
+        }
+        return Ok(succeeded);
+    };
+    let asks = Client::at(
+        args.admin_url.as_deref().unwrap_or(&args.url),
+        args.token.as_deref(),
+    )?;
+    let receipts = sent.settle(&asks, wait).await?;
+    out.push_str(&match args.json {
+        true => pretty(&receipts.to_json(&responses)),
+        false => receipts.to_text(),
+    });
+    Ok(succeeded && receipts.all_settled())
+}
+
+/// A duration of the command line.
+fn time_of(text: &str) -> Result<Duration, Failure> {
+    scalar::duration(text)
+        .ok_or_else(|| Failure::Usage(format!("`{}` is not a duration such as 30s", plain(text))))
 }
 
 /// The result of a request, as text.

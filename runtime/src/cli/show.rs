@@ -7,7 +7,7 @@ use serde_json::json;
 use super::client::{Client, Remote, path, pretty, with_query};
 use super::table::{or_dash, plain, table};
 use super::{CommandResult, Failure};
-use crate::server::views::{EntityView, PreviewView, StandingView};
+use crate::server::views::{EntityView, PreviewView, StandingView, StepKind, StepView};
 
 /// The longest value printed in a table; `--json` has it whole.
 const VALUE_CHARS_MAX: usize = 80;
@@ -63,6 +63,7 @@ pub(super) async fn run(args: ShowArgs, out: &mut String) -> CommandResult {
     }
     facets(&entity, out);
     standings(&entity.channels, out);
+    way(&entity.way, args.channel.as_deref(), out);
     if let Some(preview) = &preview {
         previewed(preview, out);
     }
@@ -130,6 +131,43 @@ fn standings(standings: &[StandingView], out: &mut String) {
     ));
 }
 
+/// What has just happened to it; with a channel, on that channel only, and what sources sent.
+fn way(steps: &[StepView], channel: Option<&str>, out: &mut String) {
+    let shown = |step: &&StepView| match (channel, &step.channel) {
+        (Some(wanted), Some(of)) => wanted == of,
+        _ => true,
+    };
+    let rows: Vec<_> = (steps.iter().filter(shown))
+        .map(|step| {
+            let what = match (step.step, &step.result) {
+                (StepKind::Accepted, _) => "accepted",
+                (StepKind::Sent, _) => "sent",
+                (StepKind::Ended, result) => result.as_deref().unwrap_or("ended"),
+            };
+            let by = step.source.as_ref().or(step.channel.as_ref());
+            let times = [("met", step.met), ("rendered", step.rendered)];
+            let times = times
+                .into_iter()
+                .filter_map(|(what, time)| Some(format!("{what} {}", time?)));
+            vec![
+                step.time.to_string(),
+                what.to_owned(),
+                or_dash(by),
+                step.sequence.to_string(),
+                or_dash(step.trace.as_ref()),
+                times.collect::<Vec<_>>().join(", "),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.push('\n');
+        out.push_str(&table(
+            &["TIME", "WHAT", "BY", "SEQUENCE", "TRACE", "NOTE"],
+            &rows,
+        ));
+    }
+}
+
 fn previewed(preview: &PreviewView, out: &mut String) {
     out.push_str(&format!(
         "\npreview: {} on {}\n",
@@ -145,6 +183,11 @@ fn previewed(preview: &PreviewView, out: &mut String) {
     }
     if let Some(error) = &preview.error {
         out.push_str(&format!("  {}\n", plain(error)));
+    }
+    match preview.same {
+        Some(true) => out.push_str("  the target holds just this\n"),
+        Some(false) => out.push_str("  the target holds something else\n"),
+        None => {}
     }
     if let Some(rendering) = &preview.rendering {
         let body = rendering

@@ -11,7 +11,8 @@ use crate::server::views::{List, SourceView};
 /// The operations on sources.
 #[derive(Debug, Subcommand)]
 pub(super) enum SourceCommand {
-    /// List sources: last event, events accepted, filtered and in quarantine, and silence
+    /// List sources: last event, events accepted, filtered and in quarantine, changes (and how many for each
+    /// event), and silence
     List {
         #[command(flatten)]
         remote: Remote,
@@ -68,6 +69,9 @@ async fn list(remote: &Remote, out: &mut String) -> CommandResult {
             or_dash(source.events_per_second.map(|rate| format!("{rate:.1}"))),
             source.events.accepted.to_string(),
             source.events.filtered.to_string(),
+            source.changes.unchanged.to_string(),
+            source.changes.committed.to_string(),
+            or_dash(source.factor.map(|factor| format!("{factor:.2}"))),
             source.quarantined.to_string(),
             state.to_owned(),
         ]
@@ -79,6 +83,9 @@ async fn list(remote: &Remote, out: &mut String) -> CommandResult {
         "PER SECOND",
         "ACCEPTED",
         "FILTERED",
+        "UNCHANGED",
+        "CHANGES",
+        "FACTOR",
         "QUARANTINED",
         "STATE",
     ];

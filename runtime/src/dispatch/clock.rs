@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::latency::Moment;
 use crate::model::Timestamp;
 
 /// A clock that never runs backwards: the wall clock at its start plus the time elapsed since. All
@@ -52,6 +53,14 @@ impl Clock {
     /// The wall clock as a timestamp, as the store stamps changes.
     pub(crate) fn stamp(&self) -> Timestamp {
         timestamp(self.wall())
+    }
+
+    /// Both clocks, read at one moment.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment {
+            now: self.now(),
+            wall: self.stamp(),
+        }
     }
 
     /// The time since the clock was started.

@@ -24,7 +24,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::prepare::{Content, Memory, Prepared, prepare};
 use super::{Channel, Setup};
-use crate::model::{EntityId, Ordinal, Sequence, Track};
+use crate::model::{EntityId, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{Holds, Lease, ListQuery, Standing, State};
 use crate::targets::{DeliveryId, Held, Item, Kind};
 
@@ -696,5 +696,6 @@ fn lease(ordinal: Ordinal) -> Lease {
         attempts: 0,
         track: Track::Sweep,
         owed_since: Sequence(0),
+        owed_at: Timestamp(0),
     }
 }

@@ -291,12 +291,14 @@ mod tests {
             attempts: 0,
             track,
             owed_since: Sequence(8),
+            owed_at: crate::model::Timestamp(0),
         };
         let id = Some(EntityId {
             entity_type: "product".into(),
             key: "e".into(),
         });
         Prepared {
+            owed_at: crate::model::Timestamp(0),
             taken,
             revision: Sequence(9),
             newest: Sequence(8),

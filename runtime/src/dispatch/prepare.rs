@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use super::{Options, Setup, default_renderer};
 use crate::model::{
-    Entity, EntityId, Failure, Lane, Ordinal, Rendering, Sequence, Track, View, facet_matches,
-    satisfied,
+    Entity, EntityId, Failure, Lane, Ordinal, Rendering, Sequence, Timestamp, Track, View,
+    facet_matches, satisfied,
 };
 use crate::plugin::{EntityVerdict, Failed, Priority, Room};
 use crate::store::{Lease, Store, digest};
@@ -65,6 +65,8 @@ pub(crate) struct Prepared {
     pub(crate) revision: Sequence,
     /// Newest change of a facet that the channel subscribes to.
     pub(crate) newest: Sequence,
+    /// When the oldest change that is owed was committed. If a newer change covers it, to about a second.
+    pub(crate) owed_at: Timestamp,
     /// `None` if the store has forgotten the entity; then no target holds it.
     pub(crate) id: Option<EntityId>,
     /// Bytes of the entity that was read.
@@ -330,6 +332,7 @@ fn unread(taken: Lease, why: String) -> Prepared {
     Prepared {
         revision: taken.revision,
         newest: Sequence(0),
+        owed_at: taken.owed_at,
         id: None,
         bytes: 0,
         content: Content::Unread(why),
@@ -348,11 +351,19 @@ fn prepared(
             .revision
             .max(entity.map(Entity::newest).unwrap_or_default()),
         newest: look.newest,
+        owed_at: owed_at(&taken, entity),
         id: entity.map(|entity| entity.id.clone()),
         bytes: entity.map_or(0, Entity::bytes),
         content,
         taken,
     }
+}
+
+/// When the oldest change that a delivery owes was committed.
+fn owed_at(taken: &Lease, entity: Option<&Entity>) -> Timestamp {
+    let facets = entity.into_iter().flat_map(|entity| &entity.facets);
+    let mut oldest = facets.filter(|facet| facet.sequence == taken.owed_since);
+    oldest.next().map_or(taken.owed_at, |facet| facet.time)
 }
 
 /// Decides which facets a channel sees. Many entities have facets of the same name, and these share

@@ -11,6 +11,7 @@
 
 mod control;
 mod deliver;
+mod record;
 mod settle;
 mod take;
 mod walked;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::control::Control;
 use self::deliver::Kept;
+use self::record::Recorded;
 use self::walked::Walk;
 use super::abort_on_panic::AbortOnPanic;
 use super::breaker::Admission;
@@ -40,7 +42,8 @@ use super::retry::{RetryBudget, Schedule, Tried};
 use super::trouble::Trouble;
 use super::turns::{TRACKS, WeightedRoundRobin};
 use super::{Setup, Shared};
-use crate::model::{Ordinal, Sequence, Timestamp};
+use crate::happenings::{Body, Happening, Hash};
+use crate::model::{Lane, Ordinal, Sequence, Timestamp};
 use crate::store::{self, Joined, Lease, Pending, Queue, Store};
 
 /// Maximum number of entities in flight on each track, unless two full requests hold more: while one is
@@ -73,6 +76,8 @@ struct Flight {
     tried: Option<Tried>,
     /// It was refused and is tried once more.
     once_more: bool,
+    /// It owes a change that was committed since the channel was started.
+    new_change: bool,
     /// What it took out of the retry budget, if it is a retry.
     retry: Option<f64>,
     /// It changed while its rendering waited. The next rendering is sent even if it changes again,
@@ -83,6 +88,7 @@ struct Flight {
     /// Bytes that it needs at least until it is sent, if it has turned out to need more than was
     /// assumed.
     needs: usize,
+    recorded: Recorded,
 }
 
 /// The result of a task; of a send also the number of requests.
@@ -175,6 +181,15 @@ pub(crate) struct Run {
     /// Commits are ignored until this instant.
     rests_until: Option<Instant>,
     walk: Walk,
+    /// The wall clock at the begin of this turn.
+    stamp: Timestamp,
+    /// What has happened to entities and is not recorded yet, and what was delivered.
+    happened: Vec<Happening>,
+    arrived: Vec<(Hash, Body)>,
+    /// The newest change when the channel was started.
+    began: Sequence,
+    /// The changes that were delivered in this turn: their lanes, and when they were committed.
+    delivered: Vec<(Lane, Timestamp)>,
 }
 
 impl Run {
@@ -230,6 +245,11 @@ impl Run {
             concerned: true,
             rests_until: None,
             walk: Walk::default(),
+            stamp: setup.target.clock().stamp(),
+            happened: Vec::new(),
+            arrived: Vec::new(),
+            began: *store.watermark().borrow(),
+            delivered: Vec::new(),
             store,
             queue,
             shared,
@@ -285,6 +305,7 @@ impl Run {
     fn turn(&mut self) {
         self.rests_until = self.rests_until.filter(|until| *until > Instant::now());
         self.unfinished = false;
+        self.read_clock();
         for (more, quiet_at) in self.more.iter_mut().zip(&mut self.quiet_at) {
             *more |= quiet_at.take_if(|at| *at <= Instant::now()).is_some();
         }

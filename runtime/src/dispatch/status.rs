@@ -68,9 +68,13 @@ pub const SECONDS: [f64; 12] = [
 #[derive(Debug, Default)]
 pub struct Counters {
     endings: [AtomicU64; DeliveryResult::ALL.len()],
+    /// Those of them that settled a change which was committed since the channel was started.
+    settled: [AtomicU64; DeliveryResult::ALL.len()],
+    retried: AtomicU64,
     buckets: [AtomicU64; SECONDS.len() + 1],
     micros: AtomicU64,
     refused_tried: AtomicU64,
+    late_millis: AtomicU64,
     turns: AtomicU64,
 }
 
@@ -80,10 +84,26 @@ impl Counters {
         self.endings[ending as usize].load(Ordering::Relaxed)
     }
 
+    /// The number of flights that settled a change committed since the channel was started, and ended this
+    /// way. Older changes that it covered are not counted.
+    pub fn settled(&self, ending: DeliveryResult) -> u64 {
+        self.settled[ending as usize].load(Ordering::Relaxed)
+    }
+
+    /// The number of entities that were sent again, because an attempt had failed.
+    pub fn retried(&self) -> u64 {
+        self.retried.load(Ordering::Relaxed)
+    }
+
     /// The number of times that a refused entity was tried once more, because `retry.refused` had
     /// passed.
     pub fn refused_tried_count(&self) -> u64 {
         self.refused_tried.load(Ordering::Relaxed)
+    }
+
+    /// The time during which the oldest change was owed for longer than the objective allows.
+    pub fn late_time(&self) -> Duration {
+        Duration::from_millis(self.late_millis.load(Ordering::Relaxed))
     }
 
     /// Attempts by duration: one count for each bucket of [`SECONDS`] and one for longer attempts,
@@ -112,12 +132,25 @@ impl Counters {
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn late(&self, time: Duration) {
+        let millis = time.as_millis() as u64;
+        self.late_millis.fetch_add(millis, Ordering::Relaxed);
+    }
+
     pub(crate) fn refused_tried(&self) {
         self.refused_tried.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn add(&self, ending: DeliveryResult) {
+    /// Counts the end of a flight, and whether it settled a change that is counted.
+    pub(crate) fn add(&self, ending: DeliveryResult, change: bool) {
         self.endings[ending as usize].fetch_add(1, Ordering::Relaxed);
+        if change {
+            self.settled[ending as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn retry(&self, entities: usize) {
+        self.retried.fetch_add(entities as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn attempt(&self, took: Duration) {

@@ -32,6 +32,7 @@ mod quiet;
 mod refused;
 mod sockets;
 mod trouble;
+mod waiting;
 
 /// Longer than any story needs; it elapses only when a story fails.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -170,6 +171,7 @@ fn setup_with(opening: Opening, kind: Kind, clock: Clock, knobs: Knobs) -> Setup
         debounce: knobs.options.debounce,
     };
     Setup {
+        recorder: None,
         options: knobs.options,
         subscription,
         chain: knobs.chain,

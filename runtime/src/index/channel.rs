@@ -2,6 +2,7 @@
 //! the operations of a channel on the whole index.
 
 mod flights;
+mod oldest;
 mod quiet;
 mod walk;
 
@@ -105,6 +106,8 @@ pub struct Channel {
     /// By the number of a facet's name: whether the channel subscribes to it. Filled in as names
     /// are met.
     wanted: Vec<Option<bool>>,
+    /// Changes of facets that it subscribed to and whose names were forgotten since.
+    changes_of_forgotten: u64,
     dirty: Dirty,
 }
 
@@ -210,6 +213,7 @@ impl Channel {
             refusals: BTreeMap::new(),
             flights: HashMap::new(),
             wanted: Vec::new(),
+            changes_of_forgotten: 0,
             dirty: Dirty::default(),
         }
     }
@@ -439,14 +443,16 @@ impl Channel {
         names: &'a Names,
     ) -> impl Iterator<Item = &'a Meta> {
         let right_type = entry.id.entity_type == self.subscription.entity_type;
-        let wants = |name: u32| {
-            let known = self.wanted.get(name as usize).copied().flatten();
-            known.unwrap_or_else(|| subscribes(&self.subscription, name, names))
-        };
         entry
             .facets
             .iter()
-            .filter(move |meta| right_type && wants(meta.name.into()))
+            .filter(move |meta| right_type && self.is_wanted(meta.name.into(), names))
+    }
+
+    /// Whether it subscribes to facets of this name, without filling in `wanted`.
+    fn is_wanted(&self, name: u32, names: &Names) -> bool {
+        let known = self.wanted.get(name as usize).copied().flatten();
+        known.unwrap_or_else(|| subscribes(&self.subscription, name, names))
     }
 
     /// The sequence of the oldest change that the channel owes of an entity; `None` if it owes no
@@ -525,10 +531,17 @@ impl Channel {
         !busy && self.pair(ordinal).revision() >= self.newest_seen(entry, names)
     }
 
-    /// Forgets whether it subscribes to a name, because the name's number is given out again.
-    pub(super) fn forget_name(&mut self, number: u32) {
-        if let Some(wanted) = self.wanted.get_mut(number as usize) {
-            *wanted = None;
+    /// Forgets whether it subscribes to a name, because the name's number is given out again. `changes` are
+    /// all changes of facets of that name, by entity type.
+    pub(super) fn forget_name(&mut self, number: u32, changes: &[(Arc<str>, Vec<u64>)]) {
+        let Some(wanted) = self.wanted.get_mut(number as usize) else {
+            return;
+        };
+        if wanted.take() == Some(true) {
+            let of_type = |known: &&(Arc<str>, Vec<u64>)| known.0 == self.subscription.entity_type;
+            let counts = changes.iter().find(of_type).map(|(_, counts)| counts);
+            let count = counts.and_then(|counts| counts.get(number as usize));
+            self.changes_of_forgotten += count.copied().unwrap_or_default();
         }
     }
 

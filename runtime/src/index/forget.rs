@@ -151,7 +151,12 @@ impl Index {
                 }
             }
             for channel in self.channels.values_mut() {
-                channel.forget_name(number);
+                channel.forget_name(number, &self.changes);
+            }
+            for (_, counts) in &mut self.changes {
+                if let Some(count) = counts.get_mut(number as usize) {
+                    *count = 0;
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Failure, Lane, Ordinal, Sequence, Timestamp, Track};
+use crate::model::{EntityId, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
 /// The number that the store gives a channel. It is kept across restarts, and also while the
 /// channel is retired.
@@ -113,6 +113,8 @@ pub struct Lease {
     pub track: Track,
     /// The sequence of the oldest change that this delivery owes; 0 if only the shape differs.
     pub owed_since: Sequence,
+    /// When that change was committed, to about a second and never later.
+    pub owed_at: Timestamp,
 }
 
 /// The content of a target for one entity, as far as it is known.
@@ -235,6 +237,41 @@ pub struct Standing {
     pub shape_label: String,
     /// The sequence of the newest change of a subscribed facet.
     pub newest: Sequence,
+    /// Whether the channel has another shape than its last rendering of the entity, or another target,
+    /// so that a sweep must come to it.
+    pub reshaped: bool,
+}
+
+impl Standing {
+    /// Whether the channel owes, has parked and has in flight nothing of the entity up to this
+    /// sequence. What is held is not settled.
+    ///
+    /// While the channel owes a newer change and its last rendering is older than `sequence`, it is not
+    /// known whether a change in between was of a facet that it subscribes to: a facet shows only its
+    /// newest one. Then this is false.
+    pub fn has_settled(&self, sequence: Sequence) -> bool {
+        if self.reshaped {
+            return false;
+        }
+        if self.newest > self.revision {
+            return self.revision >= sequence;
+        }
+        // Without a change it was redriven or is sent once more.
+        !self.in_flight && !matches!(self.state, State::Parked(_) | State::Held)
+    }
+}
+
+/// An entity that a channel owes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldestOwed {
+    /// The entity.
+    pub ordinal: Ordinal,
+    /// Its type and key.
+    pub id: EntityId,
+    /// The sequence of the oldest change that is owed.
+    pub since: Sequence,
+    /// When that change was committed, to about a second.
+    pub time: Timestamp,
 }
 
 /// The work that a channel still has to do.

@@ -5,11 +5,12 @@
 //! activity. Requests are not counted here but by their transport, which sends the responses.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock};
 
 use super::rate::Rate;
 use super::{ChangeCounts, EventCounts};
+use crate::happenings::Recorder;
 use crate::model::{EntityId, Event, Timestamp};
 use crate::sync::lock;
 
@@ -28,6 +29,7 @@ pub struct Activity {
     rate: Rate,
     samples: Mutex<VecDeque<Event>>,
     entities: Mutex<VecDeque<EntityId>>,
+    recorder: OnceLock<Recorder>,
 }
 
 /// The counters at one moment; each rises for as long as Weir runs.
@@ -67,6 +69,16 @@ impl Activity {
                 .filter(|time| *time > 0)
                 .map(Timestamp),
         }
+    }
+
+    /// What happens to entities is recorded with this from now on.
+    pub fn record_with(&self, recorder: Recorder) {
+        // A source has one for as long as it is there.
+        let _ = self.recorder.set(recorder);
+    }
+
+    pub(super) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.get()
     }
 
     /// Events per second, averaged over the last minute.

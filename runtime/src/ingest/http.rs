@@ -23,6 +23,7 @@ pub fn incoming(
         headers: neutral(headers),
         body,
         lane,
+        receipt: false,
         now,
         memory,
     }

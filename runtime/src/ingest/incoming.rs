@@ -21,6 +21,8 @@ pub struct Incoming {
     pub body: Bytes,
     /// The lane for changes that name none themselves.
     pub lane: Option<Lane>,
+    /// Whether the summary names the entities.
+    pub receipt: bool,
     /// When it arrived.
     pub now: Timestamp,
     /// The memory that it holds while it is processed; grows with the unpacked body and its events.

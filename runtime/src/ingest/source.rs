@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use super::change::{self, Rules};
 use super::envelope::{self, Opened, Unread};
+use super::named;
 use super::{
-    Activity, ChangeCounts, EventCounts, Incoming, ItemProblem, Mapping, Options, PROBLEMS_MAX,
-    Rejection, Summary, unpack, verify,
+    Activity, ChangeCounts, EventCounts, Incoming, ItemProblem, Mapping, Named, Options,
+    PROBLEMS_MAX, Rejection, Summary, unpack, verify,
 };
 use crate::budget::Reservation;
+use crate::happenings;
 use crate::model::{EntityType, Event, FACETS_MAX, Failure, Lane, PartsDigest, Sequence};
 use crate::plugin::EventVerdict;
 use crate::store::{
@@ -84,6 +86,7 @@ impl Source {
         }
         incoming.memory.grow_to(bytes)?;
         let (lane, now) = (incoming.lane, incoming.now);
+        let mut named = incoming.receipt.then(Named::default);
         verify::verify(&self.options.verify, &incoming.headers, &incoming.body, now)?;
         let (opened, memory) = self
             .open(incoming)
@@ -97,13 +100,14 @@ impl Source {
             unread,
         } = opened;
         let (events, memory) = (Arc::new(events), Arc::new(memory));
-        let mut done = self.take_all(&events, lane, &memory).await;
+        let mut done = self.take_all(&events, lane, &memory, named.as_mut()).await;
         if !unread.is_empty() && !done.is_stopped() {
             indexes.extend(unread.iter().map(|unread| unread.index));
             let commits = unread.into_iter().map(|item| self.keep_unread(item, lane));
             let kept = self.commit(&[], commits.collect(), |_| lane).await;
             done.add(kept, events.len());
         }
+        let sequence = self.head(&done);
         let mut problems: Vec<ItemProblem> = done
             .problems
             .into_iter()
@@ -111,20 +115,24 @@ impl Source {
             .collect();
         problems.sort_by_key(|problem| problem.index);
         problems.truncate(PROBLEMS_MAX);
-        let sequence = done
-            .sequence
-            .unwrap_or_else(|| *self.store.watermark().borrow());
         self.activity.taken(done.events, done.changes);
         let summary = Summary {
             events: done.events,
             changes: done.changes,
             problems,
             sequence: sequence.0,
+            named: named.unwrap_or_default(),
         };
         match done.trouble {
             None => Ok(summary),
             Some(trouble) => Err(trouble.rejection(summary)),
         }
+    }
+
+    /// Everything that these commits brought is at or below this sequence.
+    pub(super) fn head(&self, done: &Done) -> Sequence {
+        let durable = || *self.store.watermark().borrow();
+        done.sequence.unwrap_or_else(durable)
     }
 
     /// The events of a request, and the memory that it holds from now on.
@@ -265,8 +273,14 @@ impl Source {
         let mut done = Done::default();
         let arrivals: Vec<Option<Sequence>> = commits.iter().map(|commit| commit.arrival).collect();
         let reasons = reasons(&commits);
+        let recorder = self.activity.recorder();
+        // Channels may deliver before this knows that they can.
+        let entities = recorder.map(|_| (happenings::now(), named::hashes(&commits)));
         let verdicts = self.hand_over(commits, &mut done).await;
         let not_applied = done.count(verdicts.into_iter().enumerate(), &reasons);
+        if let Some((recorder, (time, entities))) = recorder.zip(entities) {
+            named::record(recorder, time, events, &entities, &done.verdicts);
+        }
         if not_applied.is_empty() {
             return done;
         }
@@ -429,6 +443,7 @@ impl Done {
                     committed,
                     unchanged,
                     stale,
+                    ..
                 } => {
                     self.events.accepted += 1;
                     self.changes.committed += u64::from(*committed);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::named::{self, Named};
 use super::source::{Done, Source, Trouble, event_bytes};
 use crate::budget::Reservation;
 use crate::model::{Event, Lane};
@@ -60,6 +61,7 @@ impl Source {
         events: &Arc<Vec<Event>>,
         lane: Option<Lane>,
         memory: &Arc<Reservation>,
+        mut named: Option<&mut Named>,
     ) -> Done {
         let (mut total, mut most) = (Done::default(), EVENTS_MAX);
         let mut next = self.decide(events, 0, most, lane, memory).await;
@@ -87,12 +89,17 @@ impl Source {
                 ..
             } = stretch;
             self.note_written(&commits);
+            let undecided = named.as_ref().map(|_| named::of(&commits));
             from = range.end;
             let (done, following) = tokio::join!(
                 self.commit(&events[range.clone()], commits, |_| lane),
                 self.decide(events, from, most, lane, memory)
             );
             memory.shrink(bytes);
+            if let (Some(named), Some(undecided)) = (&mut named, undecided) {
+                let head = self.head(&done);
+                named.add(undecided, &done.verdicts, head);
+            }
             total.add(done, range.start);
             if from == events.len() || total.is_stopped() {
                 return total;

@@ -119,6 +119,7 @@ fn incoming(content_type: &str, body: impl Into<Bytes>) -> Incoming {
         headers: Headers::from_iter([("content-type", content_type)]),
         body: body.into(),
         lane: None,
+        receipt: false,
         now: NOW,
         memory: memory_for_one(),
     }
@@ -145,6 +146,7 @@ async fn answer(source: &Source, content_type: &str, body: Bytes, memory: Reserv
         headers: HeaderMap::from_iter([content_type]),
         body,
         lane: None,
+        receipt: false,
         memory,
     };
     let problem = match app::intake::take(source, request, NOW).await {
@@ -852,7 +854,7 @@ async fn the_sender_is_verified_before_anything_is_parsed() {
     .await;
     assert_eq!(
         source.activity().counts(),
-        activity::Counts::default(),
+        Counts::default(),
         "nothing was looked at"
     );
 }
@@ -884,6 +886,7 @@ async fn a_401_names_the_kind_of_proof_that_the_source_wants() {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             lane: None,
+            receipt: false,
             memory: memory_for_one(),
         };
         let problem = app::intake::take(&source, request, NOW).await.unwrap_err();

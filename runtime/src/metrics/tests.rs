@@ -40,6 +40,8 @@ fn busy() -> Snapshot {
             freshness: Duration::from_millis(1500),
             overdue: Duration::from_millis(500),
             freshness_objective: Some(Duration::from_secs(60)),
+            oldest_owed_ms: Some(1_795_000_000_250),
+            late: Some(Duration::from_millis(2500)),
             drift: Some(DriftFigures {
                 ended_ms: 1_795_000_000_000,
                 compared: 1000,
@@ -254,6 +256,12 @@ fn the_text_is_this_one() {
         # HELP weir_freshness_objective_seconds Objective for the age of the oldest change owed
         # TYPE weir_freshness_objective_seconds gauge
         weir_freshness_objective_seconds{channel="storefront.de"} 60.0
+        # HELP weir_oldest_owed_timestamp_seconds When the oldest change owed was committed
+        # TYPE weir_oldest_owed_timestamp_seconds gauge
+        weir_oldest_owed_timestamp_seconds{channel="storefront.de"} 1795000000.25
+        # HELP weir_late_seconds Time during which the oldest change owed was overdue for longer than the objective
+        # TYPE weir_late_seconds counter
+        weir_late_seconds_total{channel="storefront.de"} 2.5
         # HELP weir_drift_last_check_timestamp_seconds When the last drift check of the target ended
         # TYPE weir_drift_last_check_timestamp_seconds gauge
         weir_drift_last_check_timestamp_seconds{channel="storefront.de"} 1795000000.0

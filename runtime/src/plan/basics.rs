@@ -13,6 +13,7 @@ use super::{Place, Role, Server, Token};
 use crate::config::cursor::{Cursor, Field, Found, relative};
 use crate::config::row::{Row, WAS};
 use crate::config::text::suggestion;
+use crate::happenings::BODIES_BYTES;
 use crate::model::{EntityType, FacetRule, Lane, NAME_BYTES_MAX};
 use crate::store;
 
@@ -21,6 +22,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Maximum size of a facet value. Each change rewrites the entity's whole record, so larger values
 /// would make a change too expensive.
 const FACET_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The most memory for bodies that were delivered: it is there for people who look at one of them.
+const BODIES_BYTES_MAX: u64 = 1 << 30;
 /// Minimum token length without a warning; shorter tokens can be guessed.
 const TOKEN_BYTES_ADVISED: usize = 16;
 
@@ -39,6 +42,7 @@ pub(super) struct ServerPlaces {
 pub(super) fn server(root: &mut Cursor<'_>) -> Listeners {
     let mut listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7700);
     let (mut admin_listen, mut watch) = (None, true);
+    let mut bodies_bytes = BODIES_BYTES;
     let mut places = ServerPlaces {
         listen: root.place().clone(),
         admin_listen: None,
@@ -65,6 +69,9 @@ pub(super) fn server(root: &mut Cursor<'_>) -> Listeners {
                     .one_of(&[("watch", true), ("signal", false)])
                     .unwrap_or(true);
             }
+            if let Some(field) = table.take("bodies") {
+                bodies_bytes = field.size(0..=BODIES_BYTES_MAX).unwrap_or(bodies_bytes);
+            }
         });
     }
     Listeners {
@@ -72,6 +79,7 @@ pub(super) fn server(root: &mut Cursor<'_>) -> Listeners {
             listen,
             admin_listen,
             watch,
+            bodies_bytes,
         },
         places,
     }

@@ -30,6 +30,8 @@ pub struct Difference {
     pub shares: bool,
     /// Whether `forget` differs.
     pub forget: bool,
+    /// Whether the memory for bodies differs.
+    pub bodies: bool,
     /// Differences that take effect only at the next start, one sentence each.
     pub needs_restart: Vec<String>,
 }
@@ -104,6 +106,7 @@ pub fn difference(old: &Plan, new: &Plan) -> Difference {
         tokens: old.tokens != new.tokens,
         shares: old.shares != new.shares,
         forget: old.forget != new.forget,
+        bodies: old.server.bodies_bytes != new.server.bodies_bytes,
         needs_restart: needs_restart(old, new),
     }
 }

@@ -22,6 +22,7 @@ pub fn redacted(plan: &Plan) -> Value {
             "listen": plan.server.listen.to_string(),
             "admin_listen": plan.server.admin_listen.map(|address| address.to_string()),
             "reload": if plan.server.watch { "watch" } else { "signal" },
+            "bodies": size_text(plan.server.bodies_bytes),
         },
         "tokens": plan.tokens.iter().map(|token| (token.name.clone(), json!({"secret": SECRET, "role": token.role.name()}))).collect::<Map<_, _>>(),
         "store": { "path": plan.store_path.display().to_string(), "forget": duration_text(plan.forget), "sequence_min": plan.sequence_min },

@@ -227,7 +227,8 @@ fn the_example_of_the_contract_is_understood() {
         Server {
             listen: address("127.0.0.1:7700"),
             admin_listen: Some(address("127.0.0.1:7701")),
-            watch: true
+            watch: true,
+            bodies_bytes: 32 << 20,
         }
     );
     assert_eq!(

@@ -40,22 +40,39 @@ pub(super) struct Answers {
     reading: Semaphore,
     /// For redriving or dropping many at once, which may take minutes and must not stop readers.
     settling: Semaphore,
+    /// For receipts that wait. Each holds a connection, so that the operator needs the others.
+    waiting: Semaphore,
     memory: Budget,
 }
 
 impl Answers {
-    /// One reader for each two processors, one at least.
-    pub(super) fn new() -> Answers {
+    /// One reader for each two processors, one at least; `waiting_max` receipts that wait.
+    pub(super) fn new(waiting_max: usize) -> Answers {
         let processors = available_parallelism().map_or(1, usize::from);
-        Answers::within((processors / 2).max(1), BYTES_MAX)
+        Answers {
+            waiting: Semaphore::new(waiting_max),
+            ..Answers::within((processors / 2).max(1), BYTES_MAX)
+        }
     }
 
     fn within(readers: usize, bytes_max: u64) -> Answers {
         Answers {
             reading: Semaphore::new(readers),
             settling: Semaphore::new(1),
+            waiting: Semaphore::new(1),
             memory: Budget::new(bytes_max),
         }
+    }
+
+    /// A place for a receipt that waits; it is taken until the permit is dropped.
+    ///
+    /// # Errors
+    /// 503 if all are taken.
+    pub(super) fn place_to_wait(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.waiting.try_acquire().map_err(|_| {
+            let detail = "too many receipts are waiting; ask without `wait`, or again in a moment";
+            Problem::busy(detail, Duration::from_secs(1))
+        })
     }
 
     /// Waits for a turn to read a list; it lasts until the permit is dropped.
@@ -242,6 +259,24 @@ mod tests {
         let said = dropped.into_body().collect().await.unwrap().to_bytes();
         let said = String::from_utf8_lossy(&said).into_owned();
         assert!(said.contains("carried out with status 200"), "{said}");
+    }
+
+    // Receipts that wait hold connections: with all of them waiting, the operator must still get in.
+    #[test]
+    fn receipts_beyond_their_bound_are_refused_and_not_queued() {
+        let answers = Answers::new(2);
+        let places = [answers.place_to_wait(), answers.place_to_wait()];
+        assert!(places.iter().all(Result::is_ok));
+        let refused = answers.place_to_wait().expect_err("all are taken");
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(
+            refused
+                .into_response()
+                .headers()
+                .contains_key("retry-after")
+        );
+        drop(places);
+        assert!(answers.place_to_wait().is_ok());
     }
 
     #[tokio::test(start_paused = true)]

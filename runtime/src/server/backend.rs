@@ -18,11 +18,11 @@ use super::intake::Requests;
 use super::problem::Problem;
 use super::views::{
     Accepted, BackupView, ChannelView, ConfigView, EntityRow, EntityView, JobView, List,
-    PluginView, PreviewView, QuarantineView, RefusedView, ReloadView, SourceView,
+    PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView, SourceView,
 };
 use crate::budget::Reservation;
 use crate::metrics::Snapshot;
-use crate::model::{EntityId, Lane, Timestamp};
+use crate::model::{EntityId, Lane, Sequence, Timestamp};
 use crate::plan::Token;
 
 /// A result that may take a while.
@@ -66,6 +66,8 @@ pub trait Look: Send + Sync + 'static {
     fn source(&self, name: &str) -> Result<SourceView, Problem>;
     /// An entity with its facets and its state on each channel.
     fn entity<'a>(&'a self, id: &'a EntityId) -> Reply<'a, EntityView>;
+    /// Whether every channel has settled an entity; waits until it is so, or for as long as is asked.
+    fn receipt<'a>(&'a self, id: &'a EntityId, query: ReceiptQuery) -> Reply<'a, ReceiptView>;
     /// Entities in the order of their keys.
     fn entities<'a>(&'a self, query: &'a EntityQuery, page: &'a Page)
     -> Reply<'a, List<EntityRow>>;
@@ -164,6 +166,8 @@ pub struct IngestRequest {
     pub body: Bytes,
     /// `?lane=`: the lane for all changes of this request that name none themselves.
     pub lane: Option<Lane>,
+    /// `?receipt=true`: the response names the entities.
+    pub receipt: bool,
     /// The memory that was reserved for the body.
     pub memory: Reservation,
 }
@@ -248,6 +252,15 @@ pub struct EntityQuery {
     pub prefix: String,
     /// Only those that this channel still owes.
     pub owed: Option<String>,
+}
+
+/// What a receipt is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiptQuery {
+    /// All changes up to this one must be settled.
+    pub sequence: Sequence,
+    /// How long to wait for that.
+    pub wait: Duration,
 }
 
 /// What a drift check is asked to do.

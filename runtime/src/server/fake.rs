@@ -220,6 +220,7 @@ impl Intake for FakeIntake {
                         changes,
                         problems,
                         sequence: 42,
+                        ..Accepted::default()
                     })
                 }
             }
@@ -278,7 +279,31 @@ impl Look for Fake {
             key,
             facets: vec![facet],
             channels: vec![standing],
+            way: Vec::new(),
         }))
+    }
+
+    fn receipt<'a>(&'a self, id: &'a EntityId, query: ReceiptQuery) -> Reply<'a, ReceiptView> {
+        if &*id.entity_type != "product" || !KEYS.contains(&&*id.key) {
+            return answer(Err(Problem::unknown("entity", &id.to_string())));
+        }
+        let settled = SettledView {
+            channel: "storefront.de".into(),
+            settled: false,
+            state: "parked".into(),
+            reason: Some("the shop answered 500".into()),
+        };
+        let receipt = ReceiptView {
+            entity_type: id.entity_type.to_string(),
+            key: id.key.to_string(),
+            sequence: query.sequence.0,
+            settled: false,
+            channels: vec![settled],
+        };
+        Box::pin(async move {
+            tokio::time::sleep(query.wait).await;
+            Ok(receipt)
+        })
     }
 
     fn entities<'a>(

@@ -57,7 +57,7 @@ impl Requests {
     }
 }
 
-/// `POST /v1/sources/{source}/events[?lane=]`: responds when everything is durable; each response
+/// `POST /v1/sources/{source}/events[?lane=&receipt=]`: responds when everything is durable; each response
 /// is counted by its status.
 pub(super) async fn take(
     State(state): State<Arc<AppState>>,
@@ -110,6 +110,7 @@ async fn take_known(
     request: Request,
 ) -> Result<Response, Problem> {
     let lane = query.take("lane").map(|name| lane(&name)).transpose()?;
+    let receipt = query.flag("receipt")?;
     query.end()?;
     let (head, body) = request.into_parts();
     let (limits, memory) = (&state.limits, state.memory.reservation(source));
@@ -127,6 +128,7 @@ async fn take_known(
             headers: head.headers,
             body,
             lane,
+            receipt,
             memory,
         })
         .await?;

@@ -1,6 +1,7 @@
 //! The read-only routes: sources, entities, channels, health, metrics.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -13,7 +14,7 @@ use super::backend::EntityQuery;
 use super::params::{Query, Segments, entity_id, page_of};
 use super::problem::Problem;
 use super::state::AppState;
-use super::views::{ChannelView, EntityView, List, PreviewView, SourceView};
+use super::views::{ChannelView, List, PreviewView, SourceView};
 use crate::metrics;
 
 /// `GET /healthz`: the process responds.
@@ -80,10 +81,7 @@ pub(super) async fn entities(
     mut query: Query,
 ) -> Result<Response, Problem> {
     if let Some(key) = query.take("key") {
-        query.end()?;
-        return one_entity(&state, &entity_type, &key)
-            .await
-            .map(IntoResponse::into_response);
+        return one_entity(&state, &entity_type, &key, query).await;
     }
     let page = query.page()?;
     let wanted = EntityQuery {
@@ -100,23 +98,35 @@ pub(super) async fn entities(
         .map(|list| Json(list).into_response())
 }
 
-/// `GET /v1/entities/{type}/{key}`
+/// `GET /v1/entities/{type}/{key}`, with `sequence=&wait=` its receipt.
 pub(super) async fn entity(
     State(state): State<Arc<AppState>>,
     Segments((entity_type, key)): Segments<(String, String)>,
     query: Query,
-) -> Result<Json<EntityView>, Problem> {
-    query.end()?;
-    one_entity(&state, &entity_type, &key).await
+) -> Result<Response, Problem> {
+    one_entity(&state, &entity_type, &key, query).await
 }
 
+/// An entity, or with `sequence=` its receipt.
 async fn one_entity(
     state: &AppState,
     entity_type: &str,
     key: &str,
-) -> Result<Json<EntityView>, Problem> {
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let receipt = query.receipt()?;
+    query.end()?;
     let id = entity_id(entity_type, key)?;
-    state.backend.entity(&id).await.map(Json)
+    let Some(receipt) = receipt else {
+        let entity = state.backend.entity(&id).await?;
+        return Ok(Json(entity).into_response());
+    };
+    let _place = match receipt.wait {
+        Duration::ZERO => None,
+        _ => Some(state.answers.place_to_wait()?),
+    };
+    let receipt = state.backend.receipt(&id, receipt).await?;
+    Ok(Json(receipt).into_response())
 }
 
 /// `GET /v1/channels`

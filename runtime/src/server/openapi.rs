@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use schemars::{JsonSchema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::access::Access;
@@ -236,9 +236,15 @@ fn take_events(schemas: &mut SchemaGenerator) -> Operation {
         "application/octet-stream": { "schema": { "type": "string", "format": "binary", "description": "Any other format that the source's plugins understand." } },
     });
     let lane = in_query("lane", lanes, "For changes that name no lane themselves.");
+    let flag = json!({ "type": "string", "enum": ["true", "false"] });
+    let receipt = in_query(
+        "receipt",
+        flag,
+        "`true`: the response names the entities, so that their receipts can be asked for.",
+    );
     let body = json!({ "required": true, "content": content });
     let operation = operation
-        .with([lane])
+        .with([lane, receipt])
         .may_answer(&[408, 413, 415, 429, 503, 507]);
     Operation {
         body: Some(body),
@@ -304,9 +310,19 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const GET: Method = Method::GET;
     let by_key = "Only the entity with this key, as `/v1/entities/{type}/{key}` shows it; not together with the other parameters.";
     let key_in_query = in_query("key", key(), by_key);
-    let entities = either::<List<EntityRow>, EntityView>(
-        schemas,
-        "A page of entities; with `key`, the one entity.",
+    let [rows, whole, settled] = [
+        schemas.subschema_for::<List<EntityRow>>(),
+        schemas.subschema_for::<EntityView>(),
+        schemas.subschema_for::<ReceiptView>(),
+    ]
+    .map(Schema::to_value);
+    let entity = one_of(
+        "The entity; with `sequence`, its receipt.",
+        &[whole.clone(), settled.clone()],
+    );
+    let entities = one_of(
+        "A page of entities; with `key`, the one entity or its receipt.",
+        &[rows, whole, settled],
     );
     let preview_key = json!({ "name": "key", "in": "query", "required": true, "schema": key(), "description": "Which entity." });
     vec![
@@ -342,14 +358,16 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             ),
             key_in_query,
         ])
+        .with(receipt())
         .may_answer(&[409]),
         Operation::new(
             GET,
             "/v1/entities/{type}/{key}",
             "entity",
             "An entity, and its state on each channel.",
-            success::<EntityView>(schemas, "The entity."),
+            entity,
         )
+        .with(receipt())
         .may_answer(&[503]),
         Operation::new(
             GET,
@@ -696,12 +714,28 @@ fn success<T: JsonSchema>(schemas: &mut SchemaGenerator, description: &str) -> V
     as_json(description, schemas.subschema_for::<T>().to_value())
 }
 
-fn either<A: JsonSchema, B: JsonSchema>(schemas: &mut SchemaGenerator, description: &str) -> Value {
-    let variants = [
-        schemas.subschema_for::<A>().to_value(),
-        schemas.subschema_for::<B>().to_value(),
-    ];
+fn one_of(description: &str, variants: &[Value]) -> Value {
     as_json(description, json!({ "oneOf": variants }))
+}
+
+/// The parameters of a receipt.
+fn receipt() -> [Value; 2] {
+    let sequence = json!({ "type": "integer", "minimum": 1, "maximum": u64::MAX });
+    let most = super::params::WAIT_MAX.as_secs();
+    [
+        in_query(
+            "sequence",
+            sequence,
+            "Asks for the receipt: whether every channel has settled all changes of the entity up to this sequence. With `key` only.",
+        ),
+        in_query(
+            "wait",
+            json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$", "examples": ["10s"] }),
+            &format!(
+                "How long to wait until it is so; at most {most} s. With `sequence` only. While too many wait, the response is 503."
+            ),
+        ),
+    ]
 }
 
 fn list<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {

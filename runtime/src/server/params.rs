@@ -1,20 +1,25 @@
 //! The path and the query of a request, read strictly: a parameter that is unknown, given
 //! twice or not understood is named in a 400. A mistyped filter must not drop everything.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
-use super::backend::{Page, QuarantineFilter, RefusedFilter};
+use super::backend::{Page, QuarantineFilter, ReceiptQuery, RefusedFilter};
 use super::problem::Problem;
 use super::views::List;
-use crate::model::{EntityId, KEY_BYTES_MAX, Timestamp};
+use crate::model::{EntityId, KEY_BYTES_MAX, Sequence, Timestamp};
+use crate::plan::duration;
 
 /// Items per page, if the request gives no limit.
 pub(super) const LIMIT: usize = 100;
 /// Maximum number of items per page.
 pub(super) const LIMIT_MAX: usize = 1000;
+/// How long a receipt waits at most: proxies give up after a minute, some sooner.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(50);
 
 /// Segments of the path, percent-decoded: a key may hold `/` (as `%2F`), NUL or anything else.
 pub(super) struct Segments<T>(pub(super) T);
@@ -93,6 +98,30 @@ impl Query {
             Problem::bad_parameter(name, detail)
         };
         number.map(Some).ok_or_else(wrong)
+    }
+
+    /// `sequence` and `wait`; `None` without a sequence.
+    pub(super) fn receipt(&mut self) -> Result<Option<ReceiptQuery>, Problem> {
+        let sequence = self.number("sequence", 1..=u64::MAX)?.map(Sequence);
+        let wait = match self.take("wait") {
+            None => None,
+            Some(_) if sequence.is_none() => {
+                let detail = "say up to which `sequence` the entity must be settled";
+                return Err(Problem::bad_parameter("wait", detail));
+            }
+            Some(text) => {
+                let wait = duration(&text).filter(|wait| *wait <= WAIT_MAX);
+                Some(wait.ok_or_else(|| {
+                    let most = WAIT_MAX.as_secs();
+                    let detail = format!(
+                        "must be a duration such as `10s`, at most `{most}s`, not `{text}`"
+                    );
+                    Problem::bad_parameter("wait", detail)
+                })?)
+            }
+        };
+        let wait = wait.unwrap_or_default();
+        Ok(sequence.map(|sequence| ReceiptQuery { sequence, wait }))
     }
 
     /// `true` or `false`; false if it is not there.

@@ -4,8 +4,11 @@
 //! line reads the same structs; a member that an older Weir does not send is absent.
 
 mod feed;
+mod flow;
 mod jobs;
+mod receipt;
 mod setup;
+mod way;
 
 use std::collections::BTreeMap;
 
@@ -16,10 +19,13 @@ use serde_json::value::RawValue;
 use crate::model::{self, Timestamp};
 
 pub use self::feed::{FeedBucketView, FeedView, GenerationView, HeldGenerationView};
+pub use self::flow::{FlowView, LaneLatencyView, LatenciesView, LatencyView, OldestView};
 pub use self::jobs::{DriftExample, DriftView, JobView};
+pub use self::receipt::{NamedEntity, ReceiptView, SettledView};
 pub use self::setup::{
     BackupView, ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
 };
+pub use self::way::{StepKind, StepView};
 
 /// A moment, written as RFC 3339 in UTC with milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +97,13 @@ pub struct Accepted {
     pub problems: Vec<EventProblem>,
     /// Head of the sequence after the request.
     pub sequence: u64,
+    /// With `receipt=true`: the entities that its events name, at most 1,000. Events that were quarantined
+    /// or filtered name none; a repeated one names those that it named the first time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entities: Vec<NamedEntity>,
+    /// Whether they name more entities than are listed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_entities: bool,
 }
 
 /// Events by result.
@@ -157,6 +170,11 @@ pub struct SourceView {
     pub events: EventCounts,
     /// Its changes since the start, by result.
     pub changes: ChangeCounts,
+    /// Since when they are counted: the start of Weir.
+    pub since: Time,
+    /// Changes that were committed for each event that arrived, repeated ones included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
     /// Events in quarantine.
     pub quarantined: u64,
 }
@@ -221,6 +239,17 @@ pub struct ChannelView {
     /// When the oldest change owed was committed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_owed: Option<Time>,
+    /// The entities that are owed for the longest time, at most 10, the oldest first; only where one
+    /// channel is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub oldest: Vec<OldestView>,
+    /// For how many seconds since the start it was late: overdue for longer than its objective.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_seconds: Option<f64>,
+    /// How long changes took from acceptance to delivery.
+    pub latency: LatenciesView,
+    /// What became of the changes that it subscribes to.
+    pub flow: FlowView,
     /// How flights ended since the start: `delivered`, `suppressed`, `parked`, ….
     pub deliveries: BTreeMap<String, u64>,
     /// The last failed or refused delivery since the start.
@@ -312,6 +341,10 @@ pub struct EntityView {
     pub facets: Vec<FacetView>,
     /// Its state on each channel.
     pub channels: Vec<StandingView>,
+    /// What has just happened to it, the oldest first, at most 200 steps. Under load the memory of this
+    /// reaches back some seconds; it ends with the process.
+    #[serde(default)]
+    pub way: Vec<StepView>,
 }
 
 /// A facet as it is now.
@@ -425,6 +458,12 @@ pub struct PreviewView {
     /// Why there is none, if a plugin failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether the target certainly holds just that; absent if it is not known what it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same: Option<bool>,
+    /// What was delivered last, while its body is still in memory (`server.bodies`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<RenderingView>,
 }
 
 /// One filter's verdict on an entity.

@@ -135,6 +135,8 @@ struct Maps {
     facets: BTreeMap<u32, BTreeMap<Arc<str>, Stored>>,
     /// Entity → every change that it ever had, ascending: the sequence and the facet.
     history: BTreeMap<u32, Vec<(Sequence, Arc<str>)>>,
+    /// Entity type and facet → the number of its changes since the store was opened.
+    changes: BTreeMap<(Arc<str>, Arc<str>), u64>,
     /// Lane → entity → its places, ascending.
     places: [HashMap<u32, Vec<u64>>; 3],
     /// Lane → place → entity.

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::disk::{Change, Disk, Position, Trouble};
@@ -168,6 +168,11 @@ impl Feed {
     pub fn is_unpublished(&self, key: &str) -> bool {
         let change = self.shared.disk.change(key.as_bytes());
         change.is_ok_and(|change| change.is_some())
+    }
+
+    /// Wakes `wake` once, when the next build of a generation has ended.
+    pub fn wake_at_next(&self, wake: &Arc<Notify>) {
+        self.shared.publisher.wake_at_next(wake);
     }
 
     /// What shows that the files are not what was acknowledged.

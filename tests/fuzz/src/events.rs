@@ -44,6 +44,7 @@ pub fn request(input: &[u8]) {
         headers,
         body: body.to_vec().into(),
         lane,
+        receipt: false,
         now: Timestamp(1_795_000_000_000),
         memory: Budget::new(256 << 20).reservation("erp"),
     };

@@ -20,6 +20,8 @@ pub(crate) struct Permit {
     pub(crate) urgent: bool,
     /// Whether the attempt is a probe.
     pub(crate) probe: bool,
+    /// The id of the trace of all its attempts.
+    pub(crate) trace: u128,
     /// A probe whose outcome is not known yet.
     pending: bool,
     /// What a request was charged that the pace lets start and that has not been made yet.
@@ -36,10 +38,12 @@ impl Permit {
         charge: Charge,
         slot: OwnedSemaphorePermit,
     ) -> Permit {
+        let trace = lock(&handle.dice).u128(1..);
         Permit {
             handle,
             urgent,
             probe,
+            trace,
             pending: probe,
             charge: Some(charge),
             slot: Some(slot),
@@ -86,12 +90,9 @@ impl Permit {
         self.charge = None;
         let cost = self.handle.options.cost.of(items);
         self.handle.pace().charge(charge, cost);
-        let trace = {
-            let mut dice = lock(&self.handle.dice);
-            Trace {
-                trace: dice.u128(1..),
-                span: dice.u64(1..),
-            }
+        let trace = Trace {
+            trace: self.trace,
+            span: lock(&self.handle.dice).u64(1..),
         };
         let (began, sent) = (Instant::now(), self.handle.clock.elapsed());
         let attempt = Attempt {

@@ -16,6 +16,7 @@ use super::Run;
 use crate::failpoint;
 use crate::model::{Ordinal, Timestamp};
 use crate::store::{self, Joined, Parked, Pending};
+use crate::sync::lock;
 
 /// How long a change of configuration or a resync waits for requests in flight before it aborts
 /// them.
@@ -109,9 +110,11 @@ impl Run {
     async fn replace(&mut self, setup: Setup) -> Result<Joined, store::Error> {
         self.drain(DRAIN_MAX).await;
         self.walks_again();
+        let changes = self.queue.changes();
         let (queue, joined) = (self.store)
             .join(&setup.options.name, &setup.subscription)
             .await?;
+        lock(&self.shared.changes).resubscribed(changes, queue.changes());
         failpoint::pass("dispatch.swapping");
         let shares = WeightedRoundRobin::new(setup.shares);
         (self.walking, self.rendering, self.sending) = (shares.clone(), shares.clone(), shares);

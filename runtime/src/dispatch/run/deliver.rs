@@ -190,6 +190,7 @@ impl Run {
                     flight.tried = Some(ready.tried.clone());
                 }
             }
+            self.record_sent(&part, kept.permit.trace);
             let context = SendContext {
                 counters: self.shared.counters.clone(),
                 batch: self.batch(),

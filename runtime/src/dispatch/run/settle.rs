@@ -11,8 +11,10 @@ use super::super::retry::{Made, Waiting, together};
 use super::super::status::DeliveryResult as Counted;
 use super::super::turns::TRACKS;
 use super::{Done, Job, Run};
-use crate::model::{EntityId, Ordinal, Sequence, Timestamp};
+use crate::happenings::Hash;
+use crate::model::{EntityId, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{Ending, Settlement};
+use crate::sync::lock;
 
 /// How long, in milliseconds, the number of entities that the target holds is reused. The guard
 /// against mass withdrawal computes its limit from it.
@@ -20,6 +22,7 @@ const HOLDING_MS: u64 = 1000;
 
 impl Run {
     pub(super) fn settle(&mut self, done: Result<(Id, Done), JoinError>) {
+        self.read_clock();
         match done {
             Ok((id, Done::Prepared(preparation))) => {
                 self.job_ended(id);
@@ -55,6 +58,7 @@ impl Run {
                     .into_iter()
                     .filter_map(|(ready, sent)| self.concluded(&ready, sent))
                     .collect();
+                self.count_latencies();
                 self.finish(ends);
             }
             Err(error) => {
@@ -93,6 +97,7 @@ impl Run {
             retries: flights().filter(|flight| flight.retry.is_some()).count(),
             taken: flights().filter_map(|flight| flight.retry).sum(),
         };
+        self.shared.counters.retry(made.retries);
         self.budget.settle(made);
     }
 
@@ -133,6 +138,12 @@ impl Run {
         let (track, revision) = (flight.track, prepared.revision);
         let (released, reread) = (flight.released, flight.reread);
         flight.revision = revision;
+        if self.setup.recorder.is_some() {
+            flight.recorded.entity = prepared.id.as_ref().map(Hash::of);
+            flight.recorded.rendered = Some(self.stamp);
+        }
+        let owes = prepared.taken.owed_since > Sequence(0);
+        flight.new_change = owes && prepared.newest > self.began;
         let id = prepared.id.clone();
         match decide(
             &self.setup.options,
@@ -258,7 +269,20 @@ impl Run {
             _ => {}
         }
         match conclusion {
-            Conclusion::Done(ending) => Some(self.end(ordinal, ready.prepared.revision, ending)),
+            Conclusion::Done(ending) => {
+                let arrived = matches!(ending, Ending::Delivered { .. } | Ending::Withdrawn);
+                let prepared = &ready.prepared;
+                if arrived {
+                    self.keep_body(ready);
+                }
+                if let Track::Lane(lane) = prepared.taken.track
+                    && arrived
+                    && prepared.taken.owed_since > Sequence(0)
+                {
+                    self.delivered.push((lane, prepared.owed_at));
+                }
+                Some(self.end(ordinal, prepared.revision, ending))
+            }
             Conclusion::Park {
                 attempts,
                 wait,
@@ -284,8 +308,20 @@ impl Run {
         }
     }
 
+    /// Counts how long the changes took that have just been delivered.
+    fn count_latencies(&mut self) {
+        if self.delivered.is_empty() {
+            return;
+        }
+        let moment = self.clock.moment();
+        let mut latencies = lock(&self.shared.latencies);
+        for (lane, committed) in self.delivered.drain(..) {
+            latencies.count(lane, committed, moment);
+        }
+    }
+
     fn end(&mut self, ordinal: Ordinal, revision: Sequence, ending: Ending) -> Settlement {
-        self.shared.counters.add(match &ending {
+        let counted = match &ending {
             Ending::Delivered { .. } => Counted::Delivered,
             Ending::Withdrawn => Counted::Withdrawn,
             Ending::Suppressed => Counted::Suppressed,
@@ -294,7 +330,13 @@ impl Run {
             Ending::Parked { .. } => Counted::Parked,
             Ending::Held => Counted::Held,
             Ending::Refused(_) => Counted::Refused,
-        });
+        };
+        // What is held or parked is still owed.
+        let settles = !matches!(counted, Counted::Held | Counted::Parked);
+        let flight = self.flights.get(&ordinal);
+        let change = settles && flight.is_some_and(|flight| flight.new_change);
+        self.shared.counters.add(counted, change);
+        self.record_end(ordinal, revision, counted);
         let mut errors = self.shared.errors();
         errors.clear(ordinal);
         if let Ending::Refused(failure) = &ending {
@@ -335,7 +377,8 @@ impl Run {
                 once_more,
             },
         );
-        self.shared.counters.add(Counted::Parked);
+        self.shared.counters.add(Counted::Parked, false);
+        self.record_end(ordinal, revision, Counted::Parked);
         Some(Settlement {
             ordinal,
             revision,
@@ -349,8 +392,11 @@ impl Run {
         if ends.is_empty() {
             return;
         }
+        self.flush_happened();
         let mut again = Vec::new();
         self.queue.settle(&ends, &mut again);
+        let settled = ends.iter().map(|end| end.ordinal);
+        self.shared.waiters.wake(settled);
         // What changed meanwhile may have been set aside to be quiet. Only a walk tells until when.
         if self.setup.options.debounce.is_some() {
             self.more[..TRACKS - 1].fill(true);

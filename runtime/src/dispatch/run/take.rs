@@ -9,6 +9,7 @@ use super::super::flight::REFUSED;
 use super::super::prepare::RENDER_MAX;
 use super::super::retry::{Waiting, together};
 use super::super::turns::TRACKS;
+use super::record::Recorded;
 use super::{Flight, Run};
 use crate::model::{Lane, Ordinal, Timestamp, Track};
 use crate::store::{self, Ending, Lease, Settlement, Walked};
@@ -341,10 +342,15 @@ impl Run {
             released: waited.released,
             tried: waited.tried,
             once_more: waited.once_more,
+            new_change: false,
             retry: None,
             reread: false,
             bytes: 0,
             needs: 0,
+            recorded: Recorded {
+                met: self.stamp,
+                ..Recorded::default()
+            },
         };
         let before = self.flights.insert(ordinal, flight);
         debug_assert!(before.is_none(), "one flight an entity at a time");

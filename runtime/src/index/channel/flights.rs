@@ -44,6 +44,7 @@ impl Channel {
                 .map_or(0, |parked| parked.attempts),
             track,
             owed_since: Sequence(owed_since),
+            owed_at: known.clock.time_of(owed_since),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The operations of a channel on the index: walk, retry, attempt, finish, and report what is owed.
 //! Each of them holds the index once, for a bounded time.
 
+use std::sync::Arc;
+
 use super::quiet::{Met, is_over, lane_of};
 use super::{Channel, Known, Pair, Walked};
 use crate::index::{
@@ -16,7 +18,7 @@ pub(super) const VISITS_MAX: usize = 4_096;
 const SWEEP_WAITS_MS: u64 = 1_000;
 /// Maximum number of places examined in each lane to find the oldest change owed. A walk passes
 /// places that the channel does not owe, so this many come together only while it does not walk.
-const OLDEST_LOOKED_AT: usize = 4_096;
+pub(super) const OLDEST_LOOKED_AT: usize = 4_096;
 
 impl Index {
     /// Walks the next places of a lane up to the watermark, or the next entities of the sweep,
@@ -276,6 +278,21 @@ impl Index {
         }
     }
 
+    /// The changes since the store was opened of facets that a channel subscribes to.
+    pub fn changes(&self, id: ChannelId) -> u64 {
+        let Some(channel) = self.channels.get(&id) else {
+            return 0;
+        };
+        let of_type = |(entity_type, _): &&(Arc<str>, Vec<u64>)| {
+            *entity_type == channel.subscription.entity_type
+        };
+        let counts = self.changes.iter().find(of_type);
+        let counts = counts.map_or(&[][..], |(_, counts)| counts);
+        let counted = (0u32..).zip(counts).filter(|(_, count)| **count > 0);
+        let wanted = counted.filter(|(name, _)| channel.is_wanted(*name, &self.names));
+        wanted.map(|(_, count)| count).sum::<u64>() + channel.changes_of_forgotten
+    }
+
     /// When the wait of an entity for quiet ends, or ended.
     fn wait_of(&self, channel: &Channel, ordinal: u32) -> Option<Timestamp> {
         let wait = channel.wait_of(ordinal, self.entry(ordinal)?, self.known(), &[]);
@@ -322,10 +339,11 @@ impl Index {
                 .min(),
             shape_label: label.unwrap_or_default(),
             newest: Sequence(channel.newest_seen(entry, &self.names)),
+            reshaped: channel.is_reshaped(pair),
         })
     }
 
-    fn known(&self) -> Known<'_> {
+    pub(super) fn known(&self) -> Known<'_> {
         Known {
             names: &self.names,
             clock: &self.clock,

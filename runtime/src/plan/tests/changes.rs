@@ -378,6 +378,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
           },
           "server": {
             "admin_listen": "127.0.0.1:7701",
+            "bodies": "32MiB",
             "listen": "127.0.0.1:7700",
             "reload": "watch"
           },

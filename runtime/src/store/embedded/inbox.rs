@@ -483,6 +483,7 @@ mod tests {
                         committed: changes.len() as u32,
                         unchanged: 0,
                         stale: 0,
+                        newest: Sequence(0),
                     },
                     _ => Verdict::Filtered,
                 };

@@ -6,7 +6,8 @@ use super::Shared;
 use crate::index::ChannelId;
 use crate::model::{Ordinal, Sequence, Track};
 use crate::store::{
-    Lease, Owed, Parked, Pending, Queue, Refused, Settlement, Standing, Walked, Withdrawals,
+    Lease, OldestOwed, Owed, Parked, Pending, Queue, Refused, Settlement, Standing, Walked,
+    Withdrawals,
 };
 
 /// A joined channel.
@@ -59,6 +60,14 @@ impl Queue for ChannelQueue {
 
     fn owed(&self) -> Owed {
         self.shared.index().owed(self.channel)
+    }
+
+    fn changes(&self) -> u64 {
+        self.shared.index().changes(self.channel)
+    }
+
+    fn oldest(&self, limit: usize) -> Vec<OldestOwed> {
+        self.shared.index().oldest(self.channel, limit)
     }
 
     fn standing(&self, ordinal: Ordinal) -> Option<Standing> {

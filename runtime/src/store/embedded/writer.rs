@@ -423,7 +423,9 @@ fn apply(
             apply_one(index, deletion, arrival, now, staged, &mut counts);
         }
     }
+    let newest = (counts.committed > 0).then_some(Sequence(index.sequence));
     Verdict::Accepted {
+        newest: newest.unwrap_or_default(),
         committed: counts.committed,
         unchanged: counts.unchanged,
         stale: counts.stale,

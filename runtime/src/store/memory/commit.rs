@@ -183,10 +183,12 @@ impl Maps {
             committed += 1;
             self.write(change, known_version);
         }
+        let newest = (committed > 0).then_some(Sequence(self.sequence));
         Verdict::Accepted {
             committed,
             unchanged,
             stale,
+            newest: newest.unwrap_or_default(),
         }
     }
 
@@ -220,6 +222,8 @@ impl Maps {
         self.sequence += 1;
         let (sequence, version) = (self.sequence, change.version.or(known_version));
         let name = change.facet.clone();
+        let counted = (self.ids[&entity].entity_type.clone(), name.clone());
+        *self.changes.entry(counted).or_default() += 1;
         let history = self.history.entry(entity).or_default();
         history.push((Sequence(sequence), name.clone()));
         let facet = Facet {

@@ -119,10 +119,8 @@ impl Maps {
             .ids
             .get(&entity)
             .is_some_and(|id| id.entity_type == channel.subscription.entity_type);
-        // What the channel never met is rendered when a facet changes that it subscribes to.
-        let reshaped = channel.pairs.contains_key(&entity) && pair.shape != channel.shape;
-        right_type
-            && (self.newest(channel, entity) > pair.revision || (track == Track::Sweep && reshaped))
+        let reshaped = track == Track::Sweep && is_reshaped(channel, entity);
+        right_type && (self.newest(channel, entity) > pair.revision || reshaped)
     }
 
     /// Moves to the end of a lane at once if no entity in it has a facet that the channel
@@ -301,6 +299,7 @@ impl Maps {
             attempts,
             track,
             owed_since: owed.unwrap_or_default(),
+            owed_at: owed.map_or(Timestamp(0), |owed| self.time_of(owed.0)),
         });
         let channel = self.channels.get_mut(&id).expect("it was just found");
         channel.flights.insert(
@@ -399,4 +398,10 @@ fn lane_of(track: Track) -> Lane {
         Track::Lane(lane) => lane,
         Track::Sweep => Lane::Bulk,
     }
+}
+
+/// Whether a sweep must render an entity again. What the channel never met is rendered when a facet
+/// changes that it subscribes to.
+pub(super) fn is_reshaped(channel: &Channel, entity: u32) -> bool {
+    channel.pairs.contains_key(&entity) && channel.pair(entity).shape != channel.shape
 }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::life::is_reshaped;
 use super::{Channel, Maps, Rule, Shared};
 use crate::index::ChannelId;
 use crate::model::{Lane, Ordinal, Sequence, Track};
 use crate::store::{
-    Holds, Lease, Owed, Parked, Pending, Queue, Refused, Settlement, Standing, State, Walked,
-    Withdrawals,
+    Holds, Lease, OldestOwed, Owed, Parked, Pending, Queue, Refused, Settlement, Standing, State,
+    Walked, Withdrawals,
 };
 
 /// A joined channel.
@@ -184,6 +185,42 @@ impl Queue for ChannelQueue {
         }
     }
 
+    fn changes(&self) -> u64 {
+        let maps = self.shared.maps();
+        let Some(channel) = maps.channels.get(&self.channel) else {
+            return 0;
+        };
+        let wanted = |((entity_type, facet), _): &(&(Arc<str>, Arc<str>), &u64)| {
+            *entity_type == channel.subscription.entity_type && channel.subscribes(facet)
+        };
+        maps.changes
+            .iter()
+            .filter(wanted)
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    fn oldest(&self, limit: usize) -> Vec<OldestOwed> {
+        let maps = self.shared.maps();
+        let Some(channel) = maps.channels.get(&self.channel) else {
+            return Vec::new();
+        };
+        let mut owed: Vec<OldestOwed> = (maps.ids.iter())
+            .filter_map(|(entity, id)| {
+                let since = maps.owed_since(channel, *entity)?;
+                Some(OldestOwed {
+                    ordinal: Ordinal(*entity),
+                    id: id.clone(),
+                    since,
+                    time: maps.time_of(since.0),
+                })
+            })
+            .collect();
+        owed.sort_by_key(|owed| (owed.since, owed.ordinal));
+        owed.truncate(limit);
+        owed
+    }
+
     fn standing(&self, ordinal: Ordinal) -> Option<Standing> {
         let maps = self.shared.maps();
         maps.standing(maps.channels.get(&self.channel)?, ordinal)
@@ -357,6 +394,7 @@ impl Maps {
                 .min(),
             shape_label: channel.labels.get(&pair.shape).cloned().unwrap_or_default(),
             newest: Sequence(self.newest(channel, ordinal.0)),
+            reshaped: is_reshaped(channel, ordinal.0),
         })
     }
 }

@@ -88,6 +88,8 @@ pub(super) struct Publisher {
     stopped: AtomicBool,
     dropped: AtomicU64,
     wake: Arc<Notify>,
+    /// Those who wait for the end of the next build.
+    waiting: Mutex<Vec<Weak<Notify>>>,
     state: Mutex<State>,
 }
 
@@ -133,6 +135,7 @@ impl Publisher {
             stopped: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             wake: Arc::default(),
+            waiting: Mutex::default(),
             state: Mutex::default(),
         };
         // A file that cannot be opened is noticed when the files are used.
@@ -233,6 +236,20 @@ impl Publisher {
         if let Some(to) = &self.to {
             to.takes(published);
         }
+    }
+
+    /// A build has ended, and what it published is not unpublished any more.
+    fn wake_waiting(&self) {
+        let waiting = std::mem::take(&mut *lock(&self.waiting));
+        let living = waiting.iter().filter_map(Weak::upgrade);
+        living.for_each(|wake| wake.notify_one());
+    }
+
+    /// Wakes `wake` once, when the next build has ended.
+    pub(super) fn wake_at_next(&self, wake: &Arc<Notify>) {
+        let mut waiting = lock(&self.waiting);
+        waiting.retain(|known| known.strong_count() > 0 && known.as_ptr() != Arc::as_ptr(wake));
+        waiting.push(Arc::downgrade(wake));
     }
 
     /// Opens the files of a generation.
@@ -463,6 +480,7 @@ impl Shared {
             })
         });
         self.note(built);
+        publisher.wake_waiting();
         self.write_path();
     }
 
