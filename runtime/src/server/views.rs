@@ -5,6 +5,7 @@
 
 mod feed;
 mod jobs;
+mod session;
 mod setup;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::model::{self, Timestamp};
 
 pub use self::feed::{FeedView, GenerationView, HeldGenerationView};
 pub use self::jobs::{DriftExample, DriftView, JobView};
+pub use self::session::SessionView;
 pub use self::setup::{
     BackupView, ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
 };
