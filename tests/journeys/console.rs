@@ -70,7 +70,9 @@ fn who_has_only_a_keyboard_finds_a_sick_channel_and_heals_it() {
     press("Pause shop");
     browser.shows("‖ paused");
     stage.channel_is("shop", "paused");
-    // What was pressed is still there, under its new name, and what happened was said.
+    // Where it was is now the button that undoes it, and what happened was said.
+    let focused = "return document.activeElement.innerText";
+    assert_eq!(browser.run(focused, &[]), "Resume shop");
     let said = "return document.querySelector('[role=status]').textContent";
     assert!(
         browser

@@ -2,7 +2,7 @@
 import { button, operate } from "./act.js";
 import { ask, may } from "./api.js";
 import { chart, draw, freshnessLabel } from "./chart.js";
-import { el, facts, keyed, link, other, say, set } from "./dom.js";
+import { el, exchange, facts, keyed, link, other, say, set } from "./dom.js";
 import { deliveryRate, live, owedAge } from "./live.js";
 import { pages } from "./parts.js";
 import { standing } from "./trouble.js";
@@ -40,7 +40,7 @@ export function channel({ root, parameters, signal, go }) {
     if (state.textContent !== line) state.replaceChildren(other(line));
     // Buttons are made anew only if others are offered, so that the focus stays.
     const offer = [row.state, row.held, row.holding > MANY, row["feed.held.records"]].join();
-    if (offer !== offered) actions.replaceChildren(...offers(name, row));
+    if (offer !== offered) exchange(actions, offers(name, row));
     offered = offer;
     show(figures, owedFacts(row));
     const running = [...live.jobs.values()].filter((job) => job.channel === name && job.state === "running");
@@ -168,7 +168,7 @@ function refusals(name, parameters, signal, go) {
       list.again();
       return `${several(answer.redriven ?? answer.dropped, "entity", "entities")} ${word === "Redrive" ? "redriven" : "dropped"}.`;
     };
-    many.replaceChildren(...(number ? [button(`Redrive ${what}`, { run: done("Redrive") }), button(`Drop ${what}`, { quiet: true, name: number >= MANY ? name : undefined, sure: "They are not tried again until they change.", run: done("Drop") })] : []).filter(Boolean));
+    exchange(many, (number ? [button(`Redrive ${what}`, { run: done("Redrive") }), button(`Drop ${what}`, { quiet: true, name: number >= MANY ? name : undefined, sure: "They are not tried again until they change.", run: done("Drop") })] : []).filter(Boolean));
   }
   const node = el("section", { id: "refused" }, el("h2", {}, "Refused"), el("p", { class: "only" }, el("label", { for: "code" }, "Only with the code "), code), many, list.node);
   return { node, again: list.again, total };

@@ -40,6 +40,24 @@ const rows = new WeakMap();
  * is gone.
  */
 export function keyed(parent, items, key, make, patch) {
+  keepingFocus(parent, () => arrange(parent, items, key, make, patch));
+}
+
+/** Exchanges the children of a node. */
+export function exchange(parent, children) {
+  keepingFocus(parent, () => parent.replaceChildren(...children));
+}
+
+/** What is moved loses the focus, and with what is removed a keyboard would begin at the top again. */
+function keepingFocus(parent, change) {
+  const focus = parent.contains(document.activeElement) ? document.activeElement : null;
+  change();
+  if (!focus || focus === document.activeElement) return;
+  const next = focus.isConnected ? focus : (parent.querySelector("a, button, summary") ?? document.getElementById("main"));
+  next.focus({ preventScroll: true });
+}
+
+function arrange(parent, items, key, make, patch) {
   const before = rows.get(parent) ?? new Map();
   const now = new Map();
   let at = parent.firstChild;

@@ -35,12 +35,23 @@ function merge(fields, news) {
   }
 }
 
+/** Whether the page was loaded again for this build already: a cache in between may keep an old page. */
+function hasTried(build) {
+  try {
+    const tried = sessionStorage.getItem("weir-build") === build;
+    sessionStorage.setItem("weir-build", build);
+    return tried;
+  } catch {
+    return true;
+  }
+}
+
 function take(name, data) {
   if (name === "bye") return ended();
   if (name !== "beat") {
     if (name === "snapshot") {
       const mine = document.querySelector("meta[name=build]").content;
-      if (data.build !== mine) return location.reload();
+      if (data.build !== mine && !hasTried(data.build)) return location.reload();
       if (live.boot !== data.boot) live.history.clear();
       SECTIONS.forEach((section) => live[section].clear());
       Object.assign(live, { boot: data.boot, build: data.build, has: true });

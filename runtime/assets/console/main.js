@@ -9,6 +9,7 @@ import { overview } from "./overview.js";
 import { plugins } from "./plugins.js";
 import { signIn } from "./signin.js";
 import { source } from "./source.js";
+import { troubles } from "./trouble.js";
 import { clock, zones } from "./words.js";
 
 const VIEWS = { overview, channel, entity, source, plugins, configuration };
@@ -24,9 +25,11 @@ function go(query, quietly = false) {
   if (quietly) return history.replaceState(null, "", search);
   history.pushState(null, "", search);
   show(true);
+  scrollTo(0, 0);
 }
 
 function show(moved) {
+  moved ||= main.contains(document.activeElement) && document.activeElement !== main;
   shown?.close?.();
   aborted?.abort();
   aborted = new AbortController();
@@ -43,7 +46,6 @@ function show(moved) {
     set(it, "aria-current", own ? "page" : null);
   }
   if (moved) {
-    scrollTo(0, 0);
     main.focus({ preventScroll: true });
   }
 }
@@ -118,9 +120,24 @@ function types() {
   select.hidden = all.length < 2;
 }
 
+let grave = null, saidAt = 0;
+/** Says to who listens that something has gone wrong, or is well again; once in ten seconds at most. */
+function announce() {
+  const all = troubles().filter((it) => it.grave >= 2);
+  const now = all.map((it) => it.key).join();
+  if (now === grave || Date.now() - saidAt < 10000) return;
+  if (grave !== null) {
+    const first = all.length ? el("p", {}, all[0].text).textContent : "Nothing is wrong any more.";
+    say(document.getElementById("status"), all.length > 1 ? `${all.length} things are wrong. ${first}` : first);
+    saidAt = Date.now();
+  }
+  grave = now;
+}
+
 function refresh() {
   banner();
   if (paused || document.hidden || !live.has) return;
+  announce();
   types();
   shown?.update?.();
 }
@@ -169,6 +186,7 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   history.pushState(null, "", anchor.href);
   show(true);
+  scrollTo(0, 0);
 });
 addEventListener("popstate", () => show(false));
 let due;

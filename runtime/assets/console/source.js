@@ -1,29 +1,31 @@
 // One source: what came in, and the events that a plugin failed on.
 import { button } from "./act.js";
 import { ask } from "./api.js";
-import { el, facts, other, set } from "./dom.js";
+import { el, exchange, facts, other } from "./dom.js";
 import { live } from "./live.js";
 import { pages, value } from "./parts.js";
 import { count, duration, rate, several, when } from "./words.js";
 
 const MANY = 1000;
 
-export function source({ root, parameters, signal }) {
+export function source({ root, parameters, signal, go }) {
   const name = parameters.get("name") ?? "";
   const figures = el("div");
   const many = el("span", { class: "actions" });
+  const code = el("input", { id: "code", type: "search", value: parameters.get("code") ?? "", onchange: () => go({ view: "source", name, code: code.value }) });
+  const which = () => (code.value ? { code: code.value } : { all: true });
   const list = pages({
     signal, key: (it) => String(it.sequence), empty: "None.",
-    load: (after) => ask("GET", ["sources", name, "quarantine"], { after, limit: 20 }, { signal }),
+    load: (after) => ask("GET", ["sources", name, "quarantine"], { code: code.value, after, limit: 20 }, { signal }),
     make: (it) => el("li", {}, quarantined(it, name, () => list.again())),
   });
-  root.append(el("h1", {}, "Source ", other(name)), figures, el("section", {}, el("h2", {}, "Quarantine"), many, list.node));
+  root.append(el("h1", {}, "Source ", other(name)), figures, el("section", {}, el("h2", {}, "Quarantine"), el("p", { class: "only" }, el("label", { for: "code" }, "Only with the code "), code), many, list.node));
   let kept = -1;
   function update() {
     const row = live.sources.get(name);
     if (!row) return figures.replaceChildren(el("p", {}, "There is no source of this name."));
     const made = facts([
-      ["State", row.silent ? "▲ silent" : "● heard"], ["Last event", when(row.last_event)], ["Rate", rate(row.events_per_second ?? 0)],
+      ["State", row.silent ? "▲ silent" : "● sends"], ["Last event", when(row.last_event)], ["Rate", rate(row.events_per_second ?? 0)],
       ["Silent after", row.quiet_seconds && duration(row.quiet_seconds)], ["Owner", other(row.owner)], ["Plugins", row.plugins?.length ? other(row.plugins.join(", ")) : "none: changes as they are"],
       ["Senders", row.verify === "none" ? "not verified" : `verified: ${row.verify}`],
       ["Events since the start", ["accepted", "filtered", "quarantined", "repeated"].map((it) => `${it} ${count(row[`events.${it}`])}`).join(", ")],
@@ -34,21 +36,20 @@ export function source({ root, parameters, signal }) {
     if (number === kept) return;
     if (kept >= 0) list.again();
     kept = number;
-    const what = several(number, "event");
+    const what = code.value ? `events with the code ${code.value}` : several(number, "event");
     const buttons = number ? [
       button(`Redrive ${what}`, { run: async () => {
-        const answer = await ask("POST", ["sources", name, "quarantine", "redrive"], { all: true });
+        const answer = await ask("POST", ["sources", name, "quarantine", "redrive"], which());
         list.again();
         return `${several(answer.redriven, "event")} redriven; ${answer.kept} failed again and stay.`;
       } }),
       button(`Drop ${what}`, { quiet: true, name: number >= MANY ? name : undefined, sure: "Their changes are lost, unless their sender sends them again.", run: async () => {
-        const answer = await ask("DELETE", ["sources", name, "quarantine"], { all: true });
+        const answer = await ask("DELETE", ["sources", name, "quarantine"], which());
         list.again();
         return `${several(answer.dropped, "event")} dropped.`;
       } }),
     ] : [];
-    many.replaceChildren(...buttons.filter(Boolean));
-    set(many, "hidden", !number);
+    exchange(many, buttons.filter(Boolean));
   }
   return { update };
 }

@@ -108,8 +108,8 @@ pub(super) struct Operator(Option<String>);
 
 impl Operator {
     /// The operator with the token of this name.
-    pub(super) fn named(name: Option<&str>) -> Operator {
-        Operator(Some(name.unwrap_or("an unknown token").to_owned()))
+    pub(super) fn named(name: &str) -> Operator {
+        Operator(Some(name.to_owned()))
     }
 
     /// Logs an action with its subject and its result, and passes the result on.
@@ -231,9 +231,14 @@ pub(super) fn presented<'a>(
         return sessions.token(headers, tokens).ok_or_else(needed);
     };
     let secret = bearer(authorization.as_bytes()).ok_or_else(needed)?;
-    let unknown = r#"Bearer realm="weir", error="invalid_token""#;
+    find(tokens, secret).ok_or_else(token_unknown)
+}
+
+/// The problem of a token that is not configured.
+pub(super) fn token_unknown() -> Problem {
+    let challenge = r#"Bearer realm="weir", error="invalid_token""#;
     let detail = "this token is not one that is configured";
-    find(tokens, secret).ok_or_else(|| unauthorized("token-unknown", detail, unknown))
+    unauthorized("token-unknown", detail, challenge)
 }
 
 /// The token with that secret, the one with the highest role if there are several. Constant time:

@@ -44,6 +44,8 @@ use crate::sync::lock;
 const LOOK: Duration = Duration::from_secs(1);
 /// What `changes` carry to a client on average, at most.
 const BYTES_PER_SECOND: u64 = 20_000;
+/// Encoded events that are kept for other clients in the same place.
+const ENCODED_MAX: usize = 4;
 /// When a client that found no place may ask again.
 const NO_PLACE_WAIT: Duration = Duration::from_secs(5);
 /// Longer texts are cut in the stream; the routes of one channel have them whole.
@@ -64,8 +66,8 @@ struct Moments {
     picture: Picture,
     time: Timestamp,
     next: Instant,
-    /// The encoded events of this moment, by the moment of the client's last event: of those who are up to
-    /// date, and of those who begin.
+    /// The encoded events of this moment, by the moment of the client's last event. Nearly all clients are
+    /// up to date, or begin.
     encoded: Vec<(u64, Bytes)>,
 }
 
@@ -107,15 +109,14 @@ impl Streams {
             moments.look(backend, now);
         }
         let event = (moment < moments.picture.moment()).then(|| self.event(&mut moments, moment));
-        if moment > 0 {
-            let length = event.as_ref().map_or(0, |event| event.len() as u64);
-            let pause = Duration::from_micros(length * 1_000_000 / BYTES_PER_SECOND);
-            moments.next = moments.next.max(now + pause);
-        }
+        // The snapshot is not followed by a long silence: what a page shows first must be new.
+        let changes = event.as_ref().filter(|_| moment > 0);
+        let length = changes.map_or(0, |changes| changes.len() as u64);
+        let pause = Duration::from_micros(length * 1_000_000 / BYTES_PER_SECOND);
         Seen {
             event,
             moment: moments.picture.moment(),
-            next: moments.next,
+            next: moments.next.max(now + pause),
         }
     }
 
@@ -134,7 +135,7 @@ impl Streams {
             "changes"
         };
         let event = event(name, Value::Object(data));
-        if since == 0 || since + 1 == moments.picture.moment() {
+        if moments.encoded.len() < ENCODED_MAX {
             moments.encoded.push((since, event.clone()));
         }
         event

@@ -165,6 +165,50 @@ async fn a_token_that_is_removed_sees_nothing_more() {
     assert_eq!(other.named("changes").await["lanes"]["bulk"]["owed"], "7");
 }
 
+// A queue for each client grows while one does not read, or drops what it then never learns.
+#[tokio::test]
+async fn who_did_not_read_for_a_while_gets_the_newest_state() {
+    let fake = Arc::new(Fake::default());
+    let server = start(&fake, often()).await;
+    let mut slow = Reader::open(&server, "").await;
+    slow.named("snapshot").await;
+    let mut quick = Reader::open(&server, "").await;
+    quick.named("snapshot").await;
+    for owed in 1..=3 {
+        *fake.owed.lock().unwrap() = owed;
+        let newest = json!(owed.to_string());
+        while quick.named("changes").await["lanes"]["bulk"]["owed"] != newest {}
+    }
+    let mut events = 0;
+    while slow.named("changes").await["channels"]["storefront.de"]["owed.bulk"] != "3" {
+        events += 1;
+    }
+    assert!(events < 3, "at most one for each moment");
+}
+
+#[tokio::test]
+async fn however_many_channels_there_are_a_stream_carries_20_kb_a_second() {
+    let fake = Arc::new(Fake::default());
+    *fake.more_channels.lock().unwrap() = 1000;
+    let server = start(&fake, often()).await;
+    let mut reader = Reader::open(&server, "").await;
+    reader.named("snapshot").await;
+    reader.named("changes").await;
+    let (begin, mut bytes) = (Instant::now(), 0);
+    for _ in 0..2 {
+        let changes = reader.named("changes").await;
+        bytes += changes.to_string().len();
+    }
+    // The pause after an event is as long as its length, so that the last one is not paid for yet.
+    let paid = Duration::from_secs_f64(bytes as f64 / 2.0 / 20_000.0);
+    assert!(bytes > 60_000, "{bytes} bytes");
+    assert!(
+        begin.elapsed() > paid,
+        "{bytes} bytes in {:?}",
+        begin.elapsed()
+    );
+}
+
 #[tokio::test]
 async fn readers_of_streams_do_not_keep_the_operator_out() {
     let fake = Arc::new(Fake::default());
