@@ -1,11 +1,13 @@
 //! The console in a real browser: what people see, do with the keyboard alone, and cannot be tricked into.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::support::browser::{Browser, ENTER};
+use crate::support::browser::{Browser, ENTER, ESCAPE};
 use crate::support::parts::script;
 use crate::support::stage::CATALOG;
-use crate::support::{Act, Stage, change};
+use crate::support::{Act, Stage, change, eventually, within};
 
 const TOKENS: &str = r#"
 [tokens.reader]
@@ -129,6 +131,66 @@ fn axe_finds_nothing_serious_in_any_view_and_either_theme() {
             assert_eq!(findings(&browser, &axe), json!([]), "{scheme} {query}");
         }
     }
+}
+
+// A page that is left open behind others must not hold a connection, and must be right when it is seen again.
+#[test]
+fn a_hidden_page_gives_its_stream_up_and_is_right_when_it_is_seen_again() {
+    let Some(browser) = Browser::start("a hidden page") else {
+        return;
+    };
+    let stage = sick();
+    browser.goes_to(&console(&stage, ""));
+    browser.shows("does not take 1 entity as they are");
+    let link = || {
+        let script = "return document.documentElement.dataset.link";
+        browser.run(script, &[])
+    };
+    assert_eq!(link(), "open");
+    let turn = |hidden: bool| {
+        let script = "Object.defineProperty(document, 'hidden', { value: arguments[0], configurable: true });
+                      document.dispatchEvent(new Event('visibilitychange'))";
+        browser.run(script, &[json!(hidden)]);
+    };
+    turn(true);
+    within(Duration::from_secs(120), "the stream is given up", || {
+        (link() == "resting").then_some(())
+    });
+    stage.operate("shop", "pause");
+    turn(false);
+    browser.shows("Channel shop is paused");
+    assert_eq!(link(), "open");
+}
+
+// What touches everything asks first, and nothing happens on the way out.
+#[test]
+fn an_action_on_everything_asks_first() {
+    let Some(browser) = Browser::start("questions of the console") else {
+        return;
+    };
+    let stage = sick();
+    let before = stage.shop.count();
+    browser.goes_to(&console(&stage, "?view=channel&name=shop"));
+    browser.shows("Resync 3 entities");
+    browser.tabs_to("Resync 3 entities");
+    browser.types(ENTER);
+    browser.shows("Everything is sent to the target of shop again");
+    browser.types(ESCAPE);
+    browser.sees("no question", "!document.querySelector('dialog')");
+    assert_eq!(
+        browser.run("return document.activeElement.innerText", &[]),
+        "Resync 3 entities"
+    );
+    assert_eq!(stage.shop.count(), before);
+    browser.types(ENTER);
+    browser.shows("Everything is sent to the target of shop again");
+    browser.tabs_to("Resync 3 entities");
+    browser.types(ENTER);
+    browser.shows("shop sends everything again.");
+    eventually("everything was sent again", || {
+        (stage.shop.count() >= before + 2).then_some(())
+    });
+    no_complaints(&browser);
 }
 
 #[test]

@@ -26,6 +26,7 @@ const ARGUMENTS: [&str; 9] = [
 /// Keys as WebDriver names them.
 pub const TAB: &str = "\u{E004}";
 pub const ENTER: &str = "\u{E007}";
+pub const ESCAPE: &str = "\u{E00C}";
 
 /// A browser with a profile of its own; it is closed when it is dropped.
 pub struct Browser {

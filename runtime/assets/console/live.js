@@ -123,7 +123,7 @@ export function begin(over) {
   document.addEventListener("visibilitychange", () => {
     clearTimeout(hiding);
     if (!document.hidden) join();
-    else hiding = setTimeout(() => stop("resting"), locks ? HIDDEN : 0);
+    else hiding = setTimeout(rest, locks ? HIDDEN : 0);
   });
   others?.addEventListener("message", ({ data: { kind, name, data } }) => {
     if (kind === "hello" && source && live.has) post("event", "snapshot", whole());
@@ -144,6 +144,11 @@ export function stop(link) {
   clearTimeout(watchdog);
   clearTimeout(retry);
   live.link = link;
+}
+
+function rest() {
+  stop("resting");
+  heard();
 }
 
 function join() {

@@ -100,6 +100,7 @@ function theme(value) {
 let said = "";
 /** Says what is wrong with the page itself; the listener hears only changes. */
 function banner() {
+  document.documentElement.dataset.link = live.link;
   const node = document.getElementById("banner");
   const since = live.lostAt ? clock(live.lostAt) : "";
   const text = live.link === "lost" ? `Weir does not answer since ${since}. What is shown is from then; the page goes on by itself.`
