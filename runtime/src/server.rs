@@ -12,6 +12,7 @@ mod arrivals;
 mod backend;
 mod body;
 mod connection;
+mod console;
 mod crowd;
 mod feeds;
 mod intake;
@@ -24,7 +25,10 @@ mod params;
 mod plugins;
 mod problem;
 mod pulse;
+mod session;
+mod sessions;
 mod state;
+mod stream;
 pub mod views;
 mod wire;
 
@@ -49,7 +53,9 @@ use self::answers::Answers;
 use self::arrivals::Arrivals;
 use self::crowd::Crowd;
 use self::listener::Listeners;
+use self::sessions::Sessions;
 use self::state::AppState;
+use self::stream::Streams;
 use crate::budget::Budget;
 use crate::plan::{BODY_BYTES_MAX, Role};
 
@@ -93,6 +99,12 @@ pub struct Limits {
     /// Maximum number of receipts that wait: 512, and a quarter of the connections that admin routes may
     /// have.
     pub waiting_max: usize,
+    /// Maximum number of streams to consoles, on both listeners: 64, and a quarter of the connections of the
+    /// listener that has the admin routes. The operator and the collector of metrics always get in.
+    pub streams_max: usize,
+    /// Time after which a stream that has had nothing to say gives a sign of life: 10 s. Rights are checked
+    /// again before it does.
+    pub beat_time: Duration,
     /// Maximum length of a body, and of what is discarded behind a last response: 64 MiB, as much
     /// as a source may allow.
     pub body_bytes_max: u64,
@@ -116,6 +128,8 @@ impl Default for Limits {
             kept_connections: 16,
             admin_connections_max: 256,
             waiting_max: 512,
+            streams_max: 64,
+            beat_time: Duration::from_secs(10),
             body_bytes_max: BODY_BYTES_MAX,
             arriving_bytes_max: 64 << 20,
             memory_bytes_max: 256 << 20,
@@ -162,11 +176,14 @@ impl Server {
         let memory = Budget::new(limits.memory_bytes_max);
         let arrivals = Arrivals::new(limits.arriving_bytes_max);
         // The operator must always get in.
+        let sessions = Arc::new(Sessions::default());
         let connections_max = match admin {
             Some(_) => limits.admin_connections_max,
             None => limits.connections_max,
         };
         let answers = Arc::new(Answers::new(limits.waiting_max.min(connections_max / 4)));
+        let places = limits.streams_max.min((connections_max / 4).max(1));
+        let streams = Arc::new(Streams::new(places));
         let limits = Arc::new(limits);
         let state = |address: SocketAddr| {
             Arc::new(AppState {
@@ -175,6 +192,8 @@ impl Server {
                 memory: memory.clone(),
                 arrivals: arrivals.clone(),
                 answers: answers.clone(),
+                sessions: sessions.clone(),
+                streams: streams.clone(),
                 loopback: address.ip().is_loopback(),
             })
         };
@@ -247,7 +266,7 @@ struct Route {
 
 /// All routes.
 fn table() -> Vec<Route> {
-    use Access::{Fetcher, Needs, Open, Sender};
+    use Access::{Fetcher, Needs, Open, Page, Sender};
     use Role::{Admin, Operate, Read};
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
@@ -256,6 +275,12 @@ fn table() -> Vec<Route> {
         row(GET, "/healthz", Open, look::health),
         row(GET, "/readyz", Open, look::ready),
         row(GET, "/openapi.json", Open, openapi::openapi),
+        row(GET, "/", Page, console::page),
+        row(GET, "/console/{digest}/{file}", Page, console::file),
+        row(GET, "/v1/session", Page, session::session),
+        row(POST, "/v1/session", Page, session::sign_in),
+        row(DELETE, "/v1/session", Page, session::sign_out),
+        row(GET, "/v1/stream", Needs(Read), stream::stream),
         row(POST, "/v1/sources/{source}/events", Sender, intake::take),
         row(
             Method::OPTIONS,
@@ -409,8 +434,8 @@ fn router(state: Arc<AppState>, side: Side) -> Router {
         (_, Side::Both)
         | (Access::Open | Access::Fetcher, _)
         | (Access::Sender, Side::Ingest)
-        | (Access::Needs(_), Side::Admin) => true,
-        (Access::Sender, Side::Admin) | (Access::Needs(_), Side::Ingest) => false,
+        | (Access::Page | Access::Needs(_), Side::Admin) => true,
+        (Access::Sender, Side::Admin) | (Access::Page | Access::Needs(_), Side::Ingest) => false,
     };
     let mut router = Router::new();
     for Route {

@@ -8,6 +8,7 @@ mod access;
 mod author;
 mod bus;
 mod catalog;
+mod console;
 mod damage;
 mod described;
 mod drift;

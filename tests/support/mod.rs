@@ -3,6 +3,8 @@
 //! Everything runs on loopback. Nothing here sleeps for a fixed time: [`eventually`] waits until a
 //! condition is met, and fails after a deadline with the condition it waited for.
 
+#[allow(dead_code)]
+pub mod browser;
 pub mod bus;
 pub mod components;
 pub mod disk;

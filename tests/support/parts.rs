@@ -37,6 +37,21 @@ pub fn part(program: &str, proves: &str) -> Option<PathBuf> {
     found
 }
 
+/// The text of a file of a package from npm, `axe-core/axe.min.js`; otherwise as [`part`].
+#[allow(dead_code)]
+pub fn script(file: &str, proves: &str) -> Option<String> {
+    let parts = std::env::var_os("WEIR_PARTS").map(PathBuf::from);
+    let text = parts
+        .and_then(|parts| std::fs::read_to_string(parts.join("node/node_modules").join(file)).ok());
+    if text.is_none() {
+        let missing =
+            format!("{file} is not installed (tests/parts/install FOLDER, then WEIR_PARTS=FOLDER)");
+        assert!(std::env::var_os("CI").is_none(), "{missing}");
+        eprintln!("NOT RUN: {missing}; not tested: {proves}");
+    }
+    text
+}
+
 fn is_program(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     file.metadata()

@@ -15,6 +15,9 @@
 //! loopback, where a source may go without verification, both checks therefore apply to senders
 //! that are browsers, with tokens and without. Each action of an operator is logged once, here
 //! ([`Operator`]).
+//!
+//! A browser shows a session in place of a token ([`super::sessions`]). It sends its cookie whoever
+//! asks it to, so a change with a session must carry this host's own `Origin`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,6 +34,8 @@ use subtle::ConstantTimeEq;
 
 use super::connection::Client;
 use super::problem::Problem;
+use super::pulse::Endless;
+use super::sessions::Sessions;
 use super::state::AppState;
 use crate::plan::{Role, Token};
 
@@ -43,6 +48,8 @@ pub(super) enum Access {
     Sender,
     /// Whoever the configuration of the feed names.
     Fetcher,
+    /// Any page or program: the console, which shows nothing by itself, and signing in.
+    Page,
     /// A token of this role or a higher one.
     Needs(Role),
 }
@@ -63,6 +70,7 @@ pub(super) async fn guard(
     let checked = check(
         access,
         &tokens,
+        &state.sessions,
         state.loopback,
         request.method(),
         request.headers(),
@@ -80,7 +88,14 @@ pub(super) async fn guard(
             }
             let client = Client::of(request.extensions()).address();
             match state.answers.memory(client, changes) {
-                Ok(memory) => state.answers.count(next.run(request).await, memory).await,
+                Ok(memory) => {
+                    let response = next.run(request).await;
+                    // There is no end to wait for; the number of streams is bounded.
+                    if response.extensions().get::<Endless>().is_some() {
+                        return response;
+                    }
+                    state.answers.count(response, memory).await
+                }
                 Err(problem) => problem.into_response(),
             }
         }
@@ -92,6 +107,11 @@ pub(super) async fn guard(
 pub(super) struct Operator(Option<String>);
 
 impl Operator {
+    /// The operator with the token of this name.
+    pub(super) fn named(name: &str) -> Operator {
+        Operator(Some(name.to_owned()))
+    }
+
     /// Logs an action with its subject and its result, and passes the result on.
     pub(super) fn did<T>(
         &self,
@@ -121,9 +141,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
 }
 
 /// Whether the request may pass; returns its token, if one was needed.
-fn check<'a>(
+pub(super) fn check<'a>(
     access: Access,
     tokens: &'a [Token],
+    sessions: &Sessions,
     loopback: bool,
     method: &Method,
     headers: &HeaderMap,
@@ -132,7 +153,7 @@ fn check<'a>(
         // The handler knows the feed.
         Access::Open | Access::Fetcher => return Ok(None),
         Access::Sender => loopback && is_browser(headers),
-        Access::Needs(_) => true,
+        Access::Page | Access::Needs(_) => true,
     };
     if guarded {
         same_origin(method, headers)?;
@@ -141,56 +162,88 @@ fn check<'a>(
         }
     }
     match access {
-        Access::Needs(role) if !loopback || !tokens.is_empty() => {
-            authorize(role, tokens, headers).map(Some)
+        Access::Needs(role) if needs_token(tokens, loopback) => {
+            authorize(role, tokens, sessions, method, headers).map(Some)
         }
         _ => Ok(None),
     }
 }
 
+/// Whether admin routes need a token.
+pub(super) fn needs_token(tokens: &[Token], loopback: bool) -> bool {
+    !loopback || !tokens.is_empty()
+}
+
 fn authorize<'a>(
     role: Role,
     tokens: &'a [Token],
+    sessions: &Sessions,
+    method: &Method,
     headers: &HeaderMap,
 ) -> Result<&'a Token, Problem> {
-    let unauthorized = |code, detail: &str, challenge| {
-        Err(Problem::new(StatusCode::UNAUTHORIZED, code, detail).challenge(challenge))
-    };
     if tokens.is_empty() {
         let detail = "this listener can be reached from other machines and no token is configured; add one under [tokens]";
-        return unauthorized("token-needed", detail, r#"Bearer realm="weir""#);
+        return Err(unauthorized("token-needed", detail, CHALLENGE));
     }
-    let Some(presented) = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| bearer(value.as_bytes()))
-    else {
+    let token = presented(headers, tokens, sessions)?;
+    if !method.is_safe() && !headers.contains_key(AUTHORIZATION) && !headers.contains_key(ORIGIN) {
+        let detail =
+            "a change with a session needs the header `Origin`; programs send a token instead";
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "foreign-origin",
+            detail,
+        ));
+    }
+    if token.role < role {
+        let detail = format!(
+            "this route needs the role `{}`; token `{}` has `{}`",
+            role.name(),
+            token.name,
+            token.role.name()
+        );
+        return Err(Problem::new(StatusCode::FORBIDDEN, "role-needed", detail)
+            .with("needs", role.name())
+            .with("has", token.role.name()));
+    }
+    Ok(token)
+}
+
+/// How to authenticate.
+const CHALLENGE: &str = r#"Bearer realm="weir""#;
+
+fn unauthorized(code: &'static str, detail: &str, challenge: &'static str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, code, detail).challenge(challenge)
+}
+
+/// The token that a request presents, as a bearer or by its session. Never in the URL: that would be in
+/// logs and histories.
+pub(super) fn presented<'a>(
+    headers: &HeaderMap,
+    tokens: &'a [Token],
+    sessions: &Sessions,
+) -> Result<&'a Token, Problem> {
+    let needed = || {
         let detail = "this route needs a token: Authorization: Bearer …";
-        return unauthorized("token-needed", detail, r#"Bearer realm="weir""#);
+        unauthorized("token-needed", detail, CHALLENGE)
     };
-    match find(tokens, presented) {
-        None => unauthorized(
-            "token-unknown",
-            "this token is not one that is configured",
-            r#"Bearer realm="weir", error="invalid_token""#,
-        ),
-        Some(token) if token.role < role => {
-            let detail = format!(
-                "this route needs the role `{}`; token `{}` has `{}`",
-                role.name(),
-                token.name,
-                token.role.name()
-            );
-            Err(Problem::new(StatusCode::FORBIDDEN, "role-needed", detail)
-                .with("needs", role.name())
-                .with("has", token.role.name()))
-        }
-        Some(token) => Ok(token),
-    }
+    let Some(authorization) = headers.get(AUTHORIZATION) else {
+        return sessions.token(headers, tokens).ok_or_else(needed);
+    };
+    let secret = bearer(authorization.as_bytes()).ok_or_else(needed)?;
+    find(tokens, secret).ok_or_else(token_unknown)
+}
+
+/// The problem of a token that is not configured.
+pub(super) fn token_unknown() -> Problem {
+    let challenge = r#"Bearer realm="weir", error="invalid_token""#;
+    let detail = "this token is not one that is configured";
+    unauthorized("token-unknown", detail, challenge)
 }
 
 /// The token with that secret, the one with the highest role if there are several. Constant time:
 /// all tokens are compared, by their digests.
-fn find<'a>(tokens: &'a [Token], secret: &[u8]) -> Option<&'a Token> {
+pub(super) fn find<'a>(tokens: &'a [Token], secret: &[u8]) -> Option<&'a Token> {
     let digest: [u8; 32] = Sha256::digest(secret).into();
     let mut found: Option<&Token> = None;
     for token in tokens {
@@ -281,7 +334,7 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        match check(access, tokens, true, &method, &map) {
+        match check(access, tokens, &Sessions::default(), true, &method, &map) {
             Ok(_) => "passes".to_owned(),
             Err(problem) => problem.code().to_owned(),
         }
@@ -411,6 +464,48 @@ mod tests {
             "passes",
             "a program behind a proxy"
         );
+    }
+
+    #[test]
+    fn the_console_is_no_page_of_a_rebound_name() {
+        let (get, post) = (Method::GET, Method::POST);
+        let own = ("host", "127.0.0.1:7700");
+        let evil = ("host", "evil.example:7700");
+        assert_eq!(meets(Access::Page, get.clone(), &[own]), "passes");
+        assert_eq!(meets(Access::Page, get, &[evil]), "foreign-host");
+        let other_port = ("origin", "http://127.0.0.1:9999");
+        assert_eq!(
+            meets(Access::Page, post, &[own, other_port]),
+            "foreign-origin"
+        );
+    }
+
+    #[test]
+    fn a_change_with_a_session_carries_this_host_s_origin() {
+        let (sessions, tokens) = (
+            Sessions::default(),
+            [crate::server::fake::token(Role::Operate)],
+        );
+        let id = sessions.begin(&tokens[0]).unwrap();
+        let meets = |method: Method, more: &[(&'static str, &str)]| {
+            let cookie = format!("weir-7700={id}");
+            let mut headers = HeaderMap::new();
+            let all = [("host", "127.0.0.1:7700"), ("cookie", &*cookie)];
+            for (name, value) in all.iter().chain(more) {
+                headers.insert(*name, HeaderValue::from_str(value).unwrap());
+            }
+            let needs = Access::Needs(Role::Operate);
+            check(needs, &tokens, &sessions, true, &method, &headers)
+                .map_or_else(|problem| problem.code().to_owned(), |_| "passes".to_owned())
+        };
+        let origin = ("origin", "http://127.0.0.1:7700");
+        assert_eq!(meets(Method::GET, &[]), "passes");
+        assert_eq!(meets(Method::POST, &[origin]), "passes");
+        assert_eq!(meets(Method::POST, &[]), "foreign-origin");
+        let other_port = ("origin", "http://127.0.0.1:7701");
+        assert_eq!(meets(Method::POST, &[other_port]), "foreign-origin");
+        let wrong_bearer = ("authorization", "Bearer nobody");
+        assert_eq!(meets(Method::GET, &[wrong_bearer]), "token-unknown");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The lifecycle of a connection; each of its steps is bounded in time and bytes.
 //!
 //! A connection waits for a request (`idle_time`), receives a head (`head_time`), is served (the
-//! handler bounds the body), or writes a response (`write_time` without progress). Every response
+//! handler bounds the body), or writes a response (`write_time` without progress). A response without
+//! an end lives as long as its client takes it, and ends at once when Weir stops. Every response
 //! with an error is a problem, also those that the HTTP library makes itself.
 
 use std::convert::Infallible;
@@ -34,7 +35,7 @@ use tower::ServiceExt;
 use super::Limits;
 use super::crowd::Place;
 use super::problem::{self, Problem};
-use super::pulse::{Phase, Pulse};
+use super::pulse::{Endless, Phase, Pulse};
 use super::wire::BodyLength;
 
 /// Maximum length of a request's head, in bytes. It is checked between reads, so a head that arrives
@@ -116,7 +117,7 @@ pub(super) async fn serve(
             Box<dyn Future<Output = Result<http::Response<Told>, Infallible>> + Send>,
         > = Box::pin(async move {
             let response = answer(router, request).await;
-            beat.answering();
+            beat.answering(response.extensions().get::<Endless>().is_some());
             Ok(response.map(|body| Told { body, beat }))
         });
         answering
@@ -138,7 +139,7 @@ pub(super) async fn serve(
         }
         if !stop_told && stop.as_mut().poll(cx).is_ready() {
             stop_told = true;
-            if pulse.is_waiting() {
+            if pulse.is_free_to_stop() {
                 return Poll::Ready(false);
             }
             Pin::new(&mut connection).graceful_shutdown();

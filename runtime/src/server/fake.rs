@@ -30,6 +30,12 @@ pub(crate) struct Fake {
     pub(crate) complaints: Mutex<Vec<ComplaintView>>,
     /// Whether a reload ends halfway.
     pub(crate) halfway: Mutex<bool>,
+    /// What `storefront.de` owes.
+    pub(crate) owed: Mutex<u64>,
+    /// Channels beside the two; what they owe differs each time.
+    pub(crate) more_channels: Mutex<usize>,
+    /// How often its channels were looked at.
+    pub(crate) looks: std::sync::atomic::AtomicUsize,
     /// Bytes by which its configuration is longer than usual.
     pub(crate) config_bytes: Mutex<usize>,
 }
@@ -336,10 +342,22 @@ impl Look for Fake {
             state: state.into(),
             ..ChannelView::default()
         };
-        vec![
+        self.looks
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut all = vec![
             channel("storefront.de", "flowing"),
             channel("old", "retired"),
-        ]
+        ];
+        all[0].owed.bulk = *self.owed.lock().unwrap();
+        let looks = self.looks.load(std::sync::atomic::Ordering::Relaxed) as u64;
+        for number in 0..*self.more_channels.lock().unwrap() {
+            let mut more = channel(&format!("site.{number}"), "flowing");
+            more.owed.urgent = looks;
+            all.push(more);
+        }
+        // An age grows each second without anything happening.
+        all[0].freshness_seconds = looks as f64;
+        all
     }
 
     fn channel(&self, name: &str) -> Result<ChannelView, Problem> {

@@ -5,6 +5,7 @@
 //! the views. The rest is written here: parameters, bodies and statuses. A test compares all of it
 //! with the table and with real responses.
 
+mod browsers;
 mod schemas;
 
 use std::sync::LazyLock;
@@ -125,6 +126,10 @@ impl Operation {
         let mut problems = self.problems;
         let security = match access {
             Access::Open => json!([]),
+            Access::Page => {
+                problems.push(403);
+                json!([])
+            }
             Access::Sender => {
                 problems.extend([401, 403]);
                 json!([{}, { "bearer": [] }, { "standard-webhooks": [] }])
@@ -136,7 +141,7 @@ impl Operation {
             Access::Needs(_) => {
                 // There may be no memory for the answer.
                 problems.extend([401, 403, 503]);
-                json!([{ "bearer": [] }])
+                json!([{ "bearer": [] }, { "session": [] }])
             }
         };
         problems.push(500);
@@ -210,6 +215,7 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     all.extend(on_channels(schemas));
     all.extend(set_aside(schemas));
     all.extend(jobs(schemas));
+    all.extend(browsers::operations(schemas));
     all
 }
 

@@ -50,7 +50,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 }
 
 impl Query {
-    fn parse(text: &str) -> Result<Query, Problem> {
+    /// Pairs as in a query or a form.
+    pub(super) fn parse(text: &str) -> Result<Query, Problem> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

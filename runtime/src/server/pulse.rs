@@ -30,7 +30,14 @@ pub(super) enum Phase {
     Serving,
     /// A response is being written, or its body is being made.
     Answering,
+    /// A response without an end is being written. It says something at least at each beat, so that time
+    /// without progress means that its client does not take it.
+    Streaming,
 }
+
+/// Marks a response without an end, in its extensions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Endless;
 
 /// A connection's phase and its clocks.
 #[derive(Debug)]
@@ -98,10 +105,15 @@ impl Pulse {
     }
 
     /// A response is there, and its body has begun: [`Pulse::finished`] says when it has ended.
-    pub(super) fn answering(&self) {
+    pub(super) fn answering(&self, endless: bool) {
         let mut state = lock(&self.state);
         state.unfinished = true;
-        self.enter(&mut state, Phase::Answering);
+        let phase = if endless {
+            Phase::Streaming
+        } else {
+            Phase::Answering
+        };
+        self.enter(&mut state, phase);
     }
 
     /// The whole body of the response has been handed over, or never will be.
@@ -123,7 +135,7 @@ impl Pulse {
     /// The client has taken this many bytes of its response.
     pub(super) fn wrote(&self, bytes: usize) {
         let mut state = lock(&self.state);
-        if state.phase == Phase::Answering {
+        if matches!(state.phase, Phase::Answering | Phase::Streaming) {
             state.bytes += bytes as u64;
             state.last = Instant::now();
             state.due = Some(state.last + self.limits.write_time);
@@ -134,7 +146,8 @@ impl Pulse {
     /// again; the next head may have begun to arrive behind the request.
     pub(super) fn flushed(&self) {
         let mut state = lock(&self.state);
-        if state.phase == Phase::Answering && !state.unfinished {
+        let writing = matches!(state.phase, Phase::Answering | Phase::Streaming);
+        if writing && !state.unfinished {
             let next = if state.wire.has_more() {
                 Phase::Head
             } else {
@@ -152,6 +165,13 @@ impl Pulse {
     /// Whether no request is in progress.
     pub(super) fn is_waiting(&self) -> bool {
         matches!(lock(&self.state).phase, Phase::Idle | Phase::Head)
+    }
+
+    /// Whether a stop may close the connection at once: no request is in progress, or one whose response
+    /// has no end.
+    pub(super) fn is_free_to_stop(&self) -> bool {
+        let phase = lock(&self.state).phase;
+        matches!(phase, Phase::Idle | Phase::Head | Phase::Streaming)
     }
 
     /// Closes the connection in favour of another one.
@@ -172,7 +192,7 @@ impl Pulse {
 
     /// Its claim to its place: idle connections have the weakest, then those whose head is slow,
     /// whose response is not taken, and whose body is slow. `None` if the client has done its part,
-    /// or still has time for it.
+    /// or still has time for it. Streams have a cap of their own, and keep their places.
     pub(super) fn claim(&self, now: Instant) -> Option<Claim> {
         let state = lock(&self.state);
         let (lasted, silent) = (now - state.since, now - state.last);
@@ -194,7 +214,7 @@ impl Pulse {
             Phase::Head => Some(self.limits.head_time),
             // The handler bounds the time of the body.
             Phase::Receiving | Phase::Serving => None,
-            Phase::Answering => Some(self.limits.write_time),
+            Phase::Answering | Phase::Streaming => Some(self.limits.write_time),
         };
         let now = Instant::now();
         state.phase = phase;
@@ -216,7 +236,7 @@ mod tests {
         let pulse = Pulse::new(Arc::default());
         pulse.read(b"GET / HTTP/1.1\r\n\r\n");
         pulse.serving(BodyLength::Exact(0));
-        pulse.answering();
+        pulse.answering(false);
         for _ in 0..2 {
             pulse.wrote(64 << 10);
             pulse.flushed();
@@ -231,6 +251,29 @@ mod tests {
         assert!(pulse.is_waiting());
     }
 
+    // A stream turned idle after its first event, and was closed 75 s later however often it wrote.
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_lives_as_long_as_its_client_takes_it() {
+        let pulse = Pulse::new(Arc::default());
+        pulse.read(b"GET / HTTP/1.1\r\n\r\n");
+        pulse.serving(BodyLength::Exact(0));
+        pulse.answering(true);
+        for _ in 0..20 {
+            pulse.wrote(64);
+            pulse.flushed();
+            tokio::time::advance(Duration::from_secs(10)).await;
+            assert!(!pulse.is_waiting());
+            assert!(pulse.due() > Some(Instant::now()), "it made progress");
+            assert_eq!(pulse.claim(Instant::now()), None, "it keeps its place");
+        }
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert!(pulse.due() <= Some(Instant::now()), "30 s without progress");
+        assert!(pulse.is_free_to_stop());
+        pulse.finished();
+        pulse.flushed();
+        assert!(pulse.is_waiting());
+    }
+
     // A connection that had sent one request and half of a second head behind it in one piece
     // counted as idle, and was kept for 75 s.
     #[tokio::test(start_paused = true)]
@@ -240,7 +283,7 @@ mod tests {
             let pulse = Pulse::new(Arc::default());
             pulse.read(sent);
             pulse.serving(body);
-            pulse.answering();
+            pulse.answering(false);
             pulse.finished();
             pulse.flushed();
             pulse.due().unwrap() - Instant::now()

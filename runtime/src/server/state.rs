@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::answers::Answers;
 use super::arrivals::Arrivals;
+use super::sessions::Sessions;
+use super::stream::Streams;
 use super::{Backend, Limits};
 use crate::budget::Budget;
 
@@ -19,6 +21,10 @@ pub(super) struct AppState {
     pub(super) arrivals: Arrivals,
     /// What the answers of admin routes may cost, on all listeners.
     pub(super) answers: Arc<Answers>,
+    /// Who is signed in, on all listeners.
+    pub(super) sessions: Arc<Sessions>,
+    /// The streams of consoles, on all listeners.
+    pub(super) streams: Arc<Streams>,
     /// Whether this listener can be reached from this machine only.
     pub(super) loopback: bool,
 }

@@ -1,7 +1,9 @@
 //! The routes in front of a fake Weir: authorization, error responses, and the cost of a bad
 //! client.
 
+mod browsers;
 mod floods;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -64,10 +66,21 @@ async fn raw(address: SocketAddr, request: &[u8]) -> Answered {
     // A server that rejects a long body may close before all of it is written.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
-    timeout(Duration::from_secs(10), stream.read_to_end(&mut answer))
+    let reading = async {
+        let mut piece = [0; 16 << 10];
+        // A stream has no end: its first event is the answer.
+        while !(answer.windows(17).any(|it| it == b"text/event-stream")
+            && answer.ends_with(b"\n\n\r\n"))
+        {
+            match stream.read(&mut piece).await.unwrap() {
+                0 => break,
+                length => answer.extend_from_slice(&piece[..length]),
+            }
+        }
+    };
+    timeout(Duration::from_secs(10), reading)
         .await
-        .expect("the server closes")
-        .unwrap();
+        .expect("the server closes");
     parse(&answer)
 }
 
@@ -133,6 +146,10 @@ fn short() -> Limits {
 /// Fills in the table's paths with names that the fake knows.
 pub(super) fn example(path: &str) -> String {
     let path = path
+        .replace(
+            "{digest}/{file}",
+            &format!("{}/console.css", console::digest()),
+        )
         .replace("{source}", "erp")
         .replace("{type}", "product")
         .replace("{job}", "1")
@@ -183,6 +200,8 @@ async fn every_route_asks_for_the_role_of_the_table_and_no_other() {
                 (Access::Needs(_), None) => 401,
                 (Access::Needs(needed), Some(role)) if role < needed => 403,
                 (Access::Sender, _) if method == Method::POST => 202,
+                // The form has no token.
+                (Access::Page, _) if method == Method::POST => 400,
                 (Access::Needs(_), _) if path.ends_with("/drift") => 202,
                 _ => 200,
             };

@@ -7,6 +7,7 @@ mod feed;
 mod flow;
 mod jobs;
 mod receipt;
+mod session;
 mod setup;
 mod way;
 
@@ -22,6 +23,7 @@ pub use self::feed::{FeedBucketView, FeedView, GenerationView, HeldGenerationVie
 pub use self::flow::{FlowView, LaneLatencyView, LatenciesView, LatencyView, OldestView};
 pub use self::jobs::{DriftExample, DriftView, JobView};
 pub use self::receipt::{NamedEntity, ReceiptView, SettledView};
+pub use self::session::SessionView;
 pub use self::setup::{
     BackupView, ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
 };

@@ -65,6 +65,13 @@ fn security() -> Value {
             "description": "A token of `[tokens]` with the route's role (`x-weir-role`) or a higher one; on loopback, while none is configured, \
                             none is asked for. Events: what the source's `verify` says.",
         },
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "weir",
+            "description": "What `POST /v1/session` gives to a browser, in place of its token. The name of the cookie also has the port, and with TLS \
+                            the prefix `__Host-`. A change must carry `Origin` too.",
+        },
         "basic": {
             "type": "http",
             "scheme": "basic",

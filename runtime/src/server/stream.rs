@@ -1,0 +1,337 @@
+//! `GET /v1/stream`: what the console's overview shows, kept up to date by server-sent events. It is called
+//! after what it is: a page has this one stream, and everything that is live on it comes from here.
+//!
+//! The first event is a `snapshot`; then `changes` has the fields that have changed since this client's last
+//! event, about once a second. When nothing has been said for a while there is a `beat`, and before the
+//! stream ends because its token has, a `bye`. A client that reads slowly misses moments, never changes:
+//! what is kept for it is the number of the last moment that it got.
+//!
+//! Nothing is done while nobody looks. A moment is read and encoded once for all who look, by the first who
+//! asks for it. However many channels there are, a stream carries about [`BYTES_PER_SECOND`]: after a long
+//! event the next one waits longer.
+
+mod picture;
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, Method};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+use self::picture::Picture;
+use super::access::{Access, check};
+use super::backend::Backend;
+use super::console;
+use super::params::Query;
+use super::problem::Problem;
+use super::pulse::Endless;
+use super::state::AppState;
+use super::views::{ChannelView, JobView, SourceView, Time};
+use crate::model::{Lane, Timestamp};
+use crate::plan::Role;
+use crate::sync::lock;
+
+/// The shortest time between two moments.
+const LOOK: Duration = Duration::from_secs(1);
+/// What `changes` carry to a client on average, at most.
+const BYTES_PER_SECOND: u64 = 20_000;
+/// Encoded events that are kept for other clients in the same place.
+const ENCODED_MAX: usize = 4;
+/// When a client that found no place may ask again.
+const NO_PLACE_WAIT: Duration = Duration::from_secs(5);
+/// Longer texts are cut in the stream; the routes of one channel have them whole.
+const TEXT_MAX: usize = 300;
+
+/// The streams of all listeners.
+#[derive(Debug)]
+pub(super) struct Streams {
+    places: Arc<Semaphore>,
+    moments: Mutex<Moments>,
+    /// A name for this run of the program, by which a page notices a restart.
+    boot: String,
+}
+
+/// What the last moment looked like, and when it may be looked at again.
+#[derive(Debug)]
+struct Moments {
+    picture: Picture,
+    time: Timestamp,
+    next: Instant,
+    /// The encoded events of this moment, by the moment of the client's last event. Nearly all clients are
+    /// up to date, or begin.
+    encoded: Vec<(u64, Bytes)>,
+}
+
+/// What a client gets at a moment.
+struct Seen {
+    /// Nothing if nothing has changed for it.
+    event: Option<Bytes>,
+    moment: u64,
+    next: Instant,
+}
+
+impl Streams {
+    /// At most this many at the same time.
+    pub(super) fn new(places: usize) -> Streams {
+        Streams {
+            places: Arc::new(Semaphore::new(places)),
+            moments: Mutex::new(Moments {
+                picture: Picture::default(),
+                time: Timestamp(0),
+                next: Instant::now(),
+                encoded: Vec::new(),
+            }),
+            boot: format!("{:016x}", fastrand::u64(..)),
+        }
+    }
+
+    fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = self.places.clone().try_acquire_owned();
+        place.map_err(|_| {
+            let detail = "there are as many streams to consoles as there may be; close one, or try again in a moment";
+            Problem::busy(detail, NO_PLACE_WAIT)
+        })
+    }
+
+    /// What has changed since a client's last moment; 0 is that of one that has nothing yet.
+    fn since(&self, backend: &dyn Backend, moment: u64) -> Seen {
+        let (mut moments, now) = (lock(&self.moments), Instant::now());
+        if moments.next <= now {
+            moments.look(backend, now);
+        }
+        let event = (moment < moments.picture.moment()).then(|| self.event(&mut moments, moment));
+        // The snapshot is not followed by a long silence: what a page shows first must be new.
+        let changes = event.as_ref().filter(|_| moment > 0);
+        let length = changes.map_or(0, |changes| changes.len() as u64);
+        let pause = Duration::from_micros(length * 1_000_000 / BYTES_PER_SECOND);
+        Seen {
+            event,
+            moment: moments.picture.moment(),
+            next: moments.next.max(now + pause),
+        }
+    }
+
+    fn event(&self, moments: &mut Moments, since: u64) -> Bytes {
+        let known = moments.encoded.iter().find(|(other, _)| *other == since);
+        if let Some((_, event)) = known {
+            return event.clone();
+        }
+        let mut data = moments.picture.since(since);
+        data.insert("time".to_owned(), time(moments.time));
+        let name = if since == 0 {
+            data.insert("boot".to_owned(), json!(self.boot));
+            data.insert("build".to_owned(), json!(console::build()));
+            "snapshot"
+        } else {
+            "changes"
+        };
+        let event = event(name, Value::Object(data));
+        if moments.encoded.len() < ENCODED_MAX {
+            moments.encoded.push((since, event.clone()));
+        }
+        event
+    }
+}
+
+impl Moments {
+    /// Takes a look at the running Weir.
+    fn look(&mut self, backend: &dyn Backend, now: Instant) {
+        let before = self.picture.moment();
+        let channels = backend.channels();
+        let owed = |of: fn(&ChannelView) -> u64| channels.iter().map(of).sum::<u64>();
+        let lanes = [
+            (Lane::Urgent, owed(|channel| channel.owed.urgent)),
+            (Lane::Normal, owed(|channel| channel.owed.normal)),
+            (Lane::Bulk, owed(|channel| channel.owed.bulk)),
+        ];
+        let lanes = lanes.map(|(lane, owed)| (lane.name().to_owned(), json!({ "owed": owed })));
+        let sources = backend.sources().into_iter().map(of_source);
+        self.picture.become_all([
+            ("weir", vec![("weir".to_owned(), of_weir(backend))]),
+            ("sources", sources.collect()),
+            ("lanes", lanes.into()),
+            ("channels", channels.into_iter().map(of_channel).collect()),
+            ("jobs", backend.jobs().into_iter().map(of_job).collect()),
+        ]);
+        if self.picture.moment() != before {
+            self.encoded.clear();
+        }
+        self.time = Timestamp(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0));
+        self.next = now + LOOK;
+    }
+}
+
+fn of_weir(backend: &dyn Backend) -> Value {
+    json!({
+        "not_ready": backend.ready().err().unwrap_or_default(),
+        "warnings": backend.warnings(),
+    })
+}
+
+/// A source. A rate to three digits does not change all the time.
+fn of_source(mut view: SourceView) -> (String, Value) {
+    view.events_per_second = view.events_per_second.map(|rate| {
+        let digits = 10_f64.powi(2 - rate.abs().max(1e-3).log10().floor() as i32);
+        (rate * digits).round() / digits
+    });
+    (
+        view.name.clone(),
+        serde_json::to_value(view).unwrap_or_default(),
+    )
+}
+
+/// A channel. Ages change each second without anything happening, so only times are sent, and whether the
+/// channel is late.
+fn of_channel(mut view: ChannelView) -> (String, Value) {
+    let late = view.freshness_objective_seconds;
+    let late = late.is_some_and(|objective| view.overdue_seconds > objective);
+    if let Some(drift) = &mut view.last_drift {
+        drift.examples.clear();
+    }
+    let name = view.name.clone();
+    let mut value = serde_json::to_value(view).unwrap_or_default();
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("freshness_seconds");
+        fields.remove("overdue_seconds");
+        fields.insert("late".to_owned(), json!(late));
+    }
+    (name, value)
+}
+
+/// A job, without what it has found: that is at its channel.
+fn of_job(mut view: JobView) -> (String, Value) {
+    view.drift = None;
+    (
+        view.id.clone(),
+        serde_json::to_value(view).unwrap_or_default(),
+    )
+}
+
+fn time(timestamp: Timestamp) -> Value {
+    json!(Time(timestamp))
+}
+
+/// A server-sent event. Texts of others are in its data only, and JSON has no line breaks in texts.
+fn event(name: &str, data: Value) -> Bytes {
+    Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
+}
+
+/// `GET /v1/stream`
+pub(super) async fn stream(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    query: Query,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let viewer = Viewer {
+        _place: state.streams.place()?,
+        state,
+        headers,
+        moment: 0,
+        next: Instant::now(),
+        said: Instant::now(),
+        is_over: false,
+    };
+    let events = unfold(viewer, async |mut viewer| {
+        let event = viewer.event().await?;
+        Some((Ok::<_, Infallible>(event), viewer))
+    });
+    let head = [
+        (CONTENT_TYPE.as_str(), "text/event-stream"),
+        (CACHE_CONTROL.as_str(), "no-cache, no-transform"),
+        // nginx would keep events until it has a page of them.
+        ("x-accel-buffering", "no"),
+    ];
+    let mut response = (head, Body::from_stream(events)).into_response();
+    response.extensions_mut().insert(Endless);
+    Ok(response)
+}
+
+/// A client of the stream.
+struct Viewer {
+    state: Arc<AppState>,
+    /// Of its request: they prove its rights.
+    headers: HeaderMap,
+    /// That of its last event.
+    moment: u64,
+    /// When to look again.
+    next: Instant,
+    /// When something was said last.
+    said: Instant,
+    is_over: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Viewer {
+    /// Waits for the next event; nothing follows a `bye`.
+    async fn event(&mut self) -> Option<Bytes> {
+        if self.is_over {
+            return None;
+        }
+        let beat_time = self.state.limits.beat_time;
+        loop {
+            sleep_until(self.next.min(self.said + beat_time)).await;
+            // Always before anything is written: a token that was removed sees nothing more.
+            if let Err(problem) = self.may_see() {
+                self.is_over = true;
+                return Some(event("bye", json!({ "why": problem.code() })));
+            }
+            let now = Instant::now();
+            if self.next <= now {
+                let seen = self.state.streams.since(&*self.state.backend, self.moment);
+                (self.moment, self.next) = (seen.moment, seen.next);
+                if let Some(event) = seen.event {
+                    self.said = now;
+                    return Some(event);
+                }
+            }
+            if self.said + beat_time <= now {
+                self.said = now;
+                return Some(event("beat", json!({})));
+            }
+        }
+    }
+
+    fn may_see(&self) -> Result<(), Problem> {
+        let (state, needs) = (&self.state, Access::Needs(Role::Read));
+        let tokens = state.backend.tokens();
+        let (sessions, headers) = (&state.sessions, &self.headers);
+        check(
+            needs,
+            &tokens,
+            sessions,
+            state.loopback,
+            &Method::GET,
+            headers,
+        )
+        .map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A key with a line break would forge fields, and CR alone ends a line too.
+    #[test]
+    fn a_text_of_others_stays_in_its_data() {
+        let bytes = event(
+            "changes",
+            json!({ "a\r\n\nb": "x\n\nevent: bye\r\0\u{2028}" }),
+        );
+        let text = std::str::from_utf8(&bytes).unwrap();
+        assert!(!text.contains(['\r', '\0']), "{text:?}");
+        let lines: Vec<&str> = text.split('\n').collect();
+        assert_eq!(lines.len(), 4, "{text:?}");
+        assert!(lines[1].starts_with("data: {") && lines[2].is_empty());
+    }
+}

@@ -1,0 +1,346 @@
+//! The console in a real browser: what people see, do with the keyboard alone, and cannot be tricked into.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::browser::{Browser, ENTER, ESCAPE};
+use crate::support::parts::script;
+use crate::support::stage::CATALOG;
+use crate::support::{Act, Stage, change, eventually, within};
+
+const TOKENS: &str = r#"
+[tokens.reader]
+secret = "reader-secret-of-some-length"
+roles = ["read"]
+[tokens.operator]
+secret = "operator-secret-of-some-length"
+roles = ["operate"]
+"#;
+/// Text that a page, a terminal or a reader from right to left would obey.
+const HOSTILE: &str = "<script>document.title='owned'</script>\u{202e}\u{1b}[31m\u{0}\u{200b}";
+
+/// A shop that takes everything but `lamp-7`, which it does not know where to put.
+fn sick() -> Stage {
+    let stage = Stage::catalog();
+    stage.shop.does(|delivery| match delivery.key() {
+        "lamp-7" => Act::Say(400, "no such category: lamps".to_owned()),
+        _ => Act::Answer(200),
+    });
+    let products = ["lamp-7", "chair-1", "desk-2"];
+    let changes = products.map(|key| change(key, "content", json!({ "title": key })));
+    stage.takes("pim", &changes);
+    stage.stands("lamp-7", "shop", "refused");
+    stage.settles("shop");
+    stage
+}
+
+fn console(stage: &Stage, query: &str) -> String {
+    format!("http://{}/{query}", stage.weir().address())
+}
+
+#[track_caller]
+fn no_complaints(browser: &Browser) {
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn who_has_only_a_keyboard_finds_a_sick_channel_and_heals_it() {
+    let Some(browser) = Browser::start("the console by keyboard") else {
+        return;
+    };
+    let stage = sick();
+    browser.goes_to(&console(&stage, ""));
+    browser.shows("does not take 1 entity as they are");
+    let press = |label: &str| {
+        browser.tabs_to(label);
+        browser.types(ENTER);
+    };
+    press("Look at 1 refused entity");
+    browser.shows("no such category: lamps");
+    press("lamp-7");
+    browser.shows("■ refused");
+    browser.shows("no such category: lamps");
+    browser.shows("content");
+    stage.shop.does(|_| Act::Answer(200));
+    press("Redrive lamp-7 on shop");
+    browser.shows("lamp-7 is tried again on shop.");
+    stage.stands("lamp-7", "shop", "delivered");
+    press("Look again");
+    browser.shows("● in sync");
+    press("Channel shop");
+    press("Pause shop");
+    browser.shows("‖ paused");
+    stage.channel_is("shop", "paused");
+    // Where it was is now the button that undoes it, and what happened was said.
+    let focused = "return document.activeElement.innerText";
+    assert_eq!(browser.run(focused, &[]), "Resume shop");
+    let said = "return document.querySelector('[role=status]').textContent";
+    assert!(
+        browser
+            .run(said, &[])
+            .as_str()
+            .is_some_and(|said| said.contains("shop is paused")),
+        "{}",
+        browser.run(said, &[])
+    );
+    browser.goes_to(&console(&stage, ""));
+    browser.shows("Channel shop is paused");
+    press("Resume shop");
+    browser.shows("Nothing is wrong.");
+    stage.channel_is("shop", "flowing");
+    no_complaints(&browser);
+}
+
+/// Everything serious that axe finds; a contrast that it cannot decide counts too.
+fn findings(browser: &Browser, axe: &str) -> Value {
+    browser.run(axe, &[]);
+    browser.run_to_end(
+        "const done = arguments[arguments.length - 1];
+         const grave = (it) => ['serious', 'critical'].includes(it.impact);
+         axe.run(document).then((found) => {
+           const all = found.violations.filter(grave).concat(found.incomplete.filter((it) => it.id === 'color-contrast'));
+           done(all.map((it) => [it.id, it.nodes.map((node) => node.html)]));
+         }, (error) => done(String(error)))",
+    )
+}
+
+#[test]
+fn axe_finds_nothing_serious_in_any_view_and_either_theme() {
+    let Some(axe) = script("axe-core/axe.min.js", "the console's accessibility") else {
+        return;
+    };
+    let Some(browser) = Browser::start("the console's accessibility") else {
+        return;
+    };
+    let stage = sick();
+    stage.operate("shop", "pause");
+    stage.send("pim", &[], b"{\"type\": \"nothing\"}");
+    for scheme in ["light", "dark"] {
+        browser.prefers(scheme);
+        for (query, shown) in [
+            ("", "Channel shop is paused"),
+            ("?view=channel&name=shop", "no such category"),
+            ("?view=entity&type=product&key=lamp-7", "■ refused"),
+            ("?view=source&name=pim", "Quarantine"),
+            ("?view=plugins", "None"),
+            ("?view=configuration", "Reload the configuration"),
+        ] {
+            browser.goes_to(&console(&stage, query));
+            browser.shows(shown);
+            assert_eq!(findings(&browser, &axe), json!([]), "{scheme} {query}");
+        }
+    }
+}
+
+// A page that is left open behind others must not hold a connection, and must be right when it is seen again.
+#[test]
+fn a_hidden_page_gives_its_stream_up_and_is_right_when_it_is_seen_again() {
+    let Some(browser) = Browser::start("a hidden page") else {
+        return;
+    };
+    let stage = sick();
+    browser.goes_to(&console(&stage, ""));
+    browser.shows("does not take 1 entity as they are");
+    let link = || {
+        let script = "return document.documentElement.dataset.link";
+        browser.run(script, &[])
+    };
+    assert_eq!(link(), "open");
+    let turn = |hidden: bool| {
+        let script = "Object.defineProperty(document, 'hidden', { value: arguments[0], configurable: true });
+                      document.dispatchEvent(new Event('visibilitychange'))";
+        browser.run(script, &[json!(hidden)]);
+    };
+    turn(true);
+    within(Duration::from_secs(120), "the stream is given up", || {
+        (link() == "resting").then_some(())
+    });
+    stage.operate("shop", "pause");
+    turn(false);
+    browser.shows("Channel shop is paused");
+    assert_eq!(link(), "open");
+}
+
+// What touches everything asks first, and nothing happens on the way out.
+#[test]
+fn an_action_on_everything_asks_first() {
+    let Some(browser) = Browser::start("questions of the console") else {
+        return;
+    };
+    let stage = sick();
+    let before = stage.shop.count();
+    browser.goes_to(&console(&stage, "?view=channel&name=shop"));
+    browser.shows("Resync 3 entities");
+    browser.tabs_to("Resync 3 entities");
+    browser.types(ENTER);
+    browser.shows("Everything is sent to the target of shop again");
+    browser.types(ESCAPE);
+    browser.sees("no question", "!document.querySelector('dialog')");
+    assert_eq!(
+        browser.run("return document.activeElement.innerText", &[]),
+        "Resync 3 entities"
+    );
+    assert_eq!(stage.shop.count(), before);
+    browser.types(ENTER);
+    browser.shows("Everything is sent to the target of shop again");
+    browser.tabs_to("Resync 3 entities");
+    browser.types(ENTER);
+    browser.shows("shop sends everything again.");
+    eventually("everything was sent again", || {
+        (stage.shop.count() >= before + 2).then_some(())
+    });
+    no_complaints(&browser);
+}
+
+#[test]
+fn texts_of_others_are_shown_as_texts() {
+    let Some(browser) = Browser::start("hostile texts in the console") else {
+        return;
+    };
+    let stage = Stage::catalog();
+    let body = HOSTILE.to_owned();
+    stage.shop.does(move |_| Act::Say(400, body.clone()));
+    stage.takes(
+        "pim",
+        &[change(
+            HOSTILE,
+            "content",
+            json!({ HOSTILE: "9.90", "emoji": "🛋".repeat(1000), "stacked": "a\u{301}".repeat(50) }),
+        )],
+    );
+    stage.takes(
+        "erp",
+        &[change(
+            HOSTILE,
+            "price.de",
+            serde_json::from_str("{\"amount\": 9.90, \"id\": 9007199254740993}").unwrap(),
+        )],
+    );
+    let key = "document.querySelector('#refused a')";
+    browser.goes_to(&console(&stage, "?view=channel&name=shop"));
+    browser.sees(
+        "the refused entity",
+        &format!("{key}?.textContent.includes('<script>')"),
+    );
+    browser.run(&format!("{key}.click()"), &[]);
+    browser.shows("■ refused");
+    browser.run(
+        "document.querySelectorAll('details').forEach((it) => it.open = true)",
+        &[],
+    );
+    for written in [
+        "\\u202e",
+        "\\u001b[31m",
+        "\\u0000",
+        "\\u200b",
+        "🛋🛋🛋",
+        "9.90",
+        "9007199254740993",
+    ] {
+        browser.shows(written);
+    }
+    // A reload, or a link that somebody is sent, shows the same.
+    let address = browser.run("return location.href", &[]);
+    browser.goes_to(address.as_str().unwrap());
+    browser.shows("■ refused");
+    assert_ne!(browser.run("return document.title", &[]), "owned");
+    assert_eq!(browser.run("return document.scripts.length", &[]), 1);
+    no_complaints(&browser);
+}
+
+#[test]
+fn the_page_survives_a_restart_and_says_so_meanwhile() {
+    let Some(browser) = Browser::start("the console over a restart") else {
+        return;
+    };
+    let mut stage = Stage::closed(CATALOG);
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let file = stage.folder().join("weir.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        config.replace("127.0.0.1:0\"", &format!("127.0.0.1:{port}\"")),
+    )
+    .unwrap();
+    stage.start();
+    browser.goes_to(&console(&stage, ""));
+    browser.shows("Nothing is wrong.");
+    stage.stop();
+    browser.shows("Weir does not answer since");
+    stage.start();
+    browser.sees("no banner", "document.getElementById('banner').hidden");
+    stage.takes(
+        "pim",
+        &[change("lamp-7", "content", json!({ "title": "Lamp" }))],
+    );
+    stage.operate("shop", "pause");
+    browser.shows("Channel shop is paused");
+}
+
+#[test]
+fn signing_in_takes_a_token_and_its_role_decides_what_is_offered() {
+    let Some(browser) = Browser::start("signing in to the console") else {
+        return;
+    };
+    let stage = Stage::with(&format!("{CATALOG}{TOKENS}"));
+    let sign_in = |who: &str| {
+        browser.goes_to(&console(&stage, "?view=channel&name=shop"));
+        browser.sees("the form", "document.activeElement?.id === 'token'");
+        browser.types(&format!("{who}-secret-of-some-length{ENTER}"));
+    };
+    sign_in("nobody");
+    browser.shows("No token of the configuration is like this.");
+    sign_in("reader");
+    browser.shows("● flowing");
+    browser.shows("reader (read)");
+    let offered = "return [...document.querySelectorAll('main button')].map((it) => it.innerText).includes('Pause shop')";
+    assert_eq!(browser.run(offered, &[]), false);
+    assert_eq!(
+        browser.run("return document.cookie", &[]),
+        "",
+        "no script sees it"
+    );
+    browser.run("document.querySelector('.who button').click()", &[]);
+    sign_in("operator");
+    browser.shows("Pause shop");
+    // The token is removed under the page.
+    stage.configure(&format!(
+        "{CATALOG}{}",
+        TOKENS.replace("operator", "another")
+    ));
+    stage.weir().signal(rustix::process::Signal::HUP);
+    browser.sees("the form again", "document.getElementById('token')");
+}
+
+#[test]
+fn the_first_paint_is_small_and_eight_tabs_load() {
+    let Some(browser) = Browser::start("the weight of the console") else {
+        return;
+    };
+    let stage = sick();
+    browser.goes_to(&console(&stage, ""));
+    browser.shows("does not take 1 entity as they are");
+    let bytes = browser.run(
+        "const all = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
+         return all.reduce((sum, it) => sum + it.transferSize, 0)",
+        &[],
+    );
+    assert!(
+        bytes.as_u64().is_some_and(|bytes| bytes < 100_000),
+        "{bytes} bytes"
+    );
+    // A browser opens six connections to a host; with a stream in each tab the seventh got no document.
+    for _ in 0..7 {
+        browser.opens_tab();
+        browser.goes_to(&console(&stage, ""));
+        browser.shows("does not take 1 entity as they are");
+    }
+    stage.operate("shop", "pause");
+    browser.shows("Channel shop is paused");
+    no_complaints(&browser);
+}
