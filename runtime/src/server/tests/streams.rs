@@ -156,9 +156,14 @@ async fn a_token_that_is_removed_sees_nothing_more() {
     *fake.tokens.lock().unwrap() = vec![token(Role::Admin)];
     *fake.owed.lock().unwrap() = 7;
     let mut after = Vec::new();
-    while let Some((name, data)) = reader.event().await {
-        after.push((name, data));
-    }
+    let reading = async {
+        while let Some((name, data)) = reader.event().await {
+            after.push((name, data));
+        }
+    };
+    timeout(Duration::from_secs(20), reading)
+        .await
+        .expect("it ends");
     let bye = ("bye".to_owned(), json!({ "why": "token-unknown" }));
     assert_eq!(after.last(), Some(&bye));
     assert!(after.iter().all(|(name, _)| name != "changes"), "{after:?}");
