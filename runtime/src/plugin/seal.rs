@@ -52,6 +52,10 @@ impl Seal {
         own(directory)?;
         remove_leftovers(directory, SystemTime::now());
         let path = directory.join(KEY);
+        // A power cut may have kept the name of the file and lost its content.
+        if fs::metadata(&path).is_ok_and(|file| file.len() < KEY_BYTES as u64) {
+            fs::remove_file(&path)?;
+        }
         if !path.exists() {
             make_key(directory, &path)?;
         }
@@ -127,6 +131,7 @@ fn make_key(directory: &Path, path: &Path) -> io::Result<()> {
         .prefix(TEMPORARY)
         .tempfile_in(directory)?;
     file.write_all(&key)?;
+    file.as_file().sync_data()?;
     match file.persist_noclobber(path) {
         Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
         // Another process may have been quicker.
@@ -206,6 +211,18 @@ mod tests {
         fs::remove_file(folder.join(KEY)).expect("removed");
         let other = Seal::open(&folder).expect("it opens with a new key");
         assert!(other.read("a", &["code", "a"]).is_err());
+    }
+
+    // After a power cut the key was empty for good, and each start compiled all plugins again.
+    #[test]
+    fn a_key_that_lost_its_content_is_made_again() {
+        let directory = tempfile::tempdir().expect("a folder");
+        drop(Seal::open(directory.path()).expect("it opens"));
+        fs::write(directory.path().join(KEY), b"").expect("cut");
+        let seal = Seal::open(directory.path()).expect("it opens again");
+        seal.write("a", &["code"], b"content").expect("written");
+        let again = Seal::open(directory.path()).expect("it opens once more");
+        assert_eq!(again.read("a", &["code"]).expect("read"), b"content");
     }
 
     #[test]
