@@ -92,6 +92,49 @@ fn who_has_only_a_keyboard_finds_a_sick_channel_and_heals_it() {
     no_complaints(&browser);
 }
 
+#[test]
+fn a_page_shows_what_just_happened_what_differs_and_how_long_changes_take() {
+    let Some(browser) = Browser::start("the way of an entity in the console") else {
+        return;
+    };
+    let stage = Stage::catalog();
+    let titled = |title: &str| {
+        let content = json!({ "title": title, "weight": 7 });
+        stage.takes("pim", &[change("lamp-7", "content", content)]);
+    };
+    titled("Lamp");
+    stage.settles("shop");
+    stage.operate("shop", "pause");
+    titled("Desk lamp");
+    let lamp = "?view=entity&type=product&key=lamp-7";
+    browser.goes_to(&console(&stage, lamp));
+    browser.shows("What just happened");
+    browser.shows("accepted from pim");
+    browser.shows("sent to shop");
+    browser.shows("delivered on shop");
+    browser.tabs_to("Rendering for shop");
+    browser.types(ENTER);
+    browser.shows("it differs");
+    let lines = "return [...document.querySelectorAll('pre del, pre ins')].map((it) => it.textContent.trim())";
+    let marked = browser.run(lines, &[]).to_string();
+    assert!(
+        marked.contains("- ") && marked.contains("\\\"Lamp\\\"") && !marked.contains("weight"),
+        "{marked}"
+    );
+    assert!(
+        marked.contains("+ ") && marked.contains("\\\"Desk lamp\\\""),
+        "{marked}"
+    );
+    browser.goes_to(&console(&stage, "?view=channel&name=shop"));
+    browser.shows("Owed for longest");
+    browser.shows("normal, last minute");
+    stage.operate("shop", "resume");
+    stage.settles("shop");
+    browser.shows("Sent for each change");
+    browser.shows("(n = 2)");
+    no_complaints(&browser);
+}
+
 /// Everything serious that axe finds; a contrast that it cannot decide counts too.
 fn findings(browser: &Browser, axe: &str) -> Value {
     browser.run(axe, &[]);

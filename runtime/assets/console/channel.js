@@ -4,6 +4,7 @@ import { ask, may } from "./api.js";
 import { chart, draw, freshnessLabel } from "./chart.js";
 import { el, exchange, facts, keyed, link, other, say, set } from "./dom.js";
 import { deliveryRate, live, owedAge } from "./live.js";
+import { measured } from "./measured.js";
 import { pages } from "./parts.js";
 import { standing } from "./trouble.js";
 import { bytes, count, duration, rate, several, when } from "./words.js";
@@ -28,7 +29,8 @@ export function channel({ root, parameters, signal, go }) {
       el("section", {}, el("h2", {}, "Delivered"), sent, sentNote, results)));
   const refused = refusals(name, parameters, signal, go);
   const owed = owedEntities(name, signal);
-  root.append(refused.node, owed.node, again(name), el("section", {}, el("h2", {}, "About it"), about));
+  const measures = measured(name, signal);
+  root.append(refused.node, measures.node, owed.node, again(name), el("section", {}, el("h2", {}, "About it"), about));
   let offered = "", known = "";
 
   function update() {
@@ -61,6 +63,8 @@ export function channel({ root, parameters, signal, go }) {
     }
     known = changed;
     refused.total(Number(row.refused ?? 0));
+    measures.node.hidden = row.state === "retired";
+    if (row.state !== "retired") measures.update();
   }
   return { update };
 }

@@ -1,8 +1,9 @@
 // One entity: its facets, and how it stands on each channel.
 import { button } from "./act.js";
 import { ask } from "./api.js";
+import { compare, difference } from "./difference.js";
 import { el, facts, link, other } from "./dom.js";
-import { write } from "./json.js";
+import { read, write } from "./json.js";
 import { loaded, value } from "./parts.js";
 import { several, when } from "./words.js";
 
@@ -23,6 +24,7 @@ export function entity({ root, parameters, signal, again }) {
     el("h2", {}, "On its channels"), summary(view.channels),
     el("ul", { class: "list" }, sorted(view.channels).map((it) => onChannel(it, type, key, signal, view.channels.length <= FEW))),
     el("h2", {}, "Facets"), el("ul", { class: "list" }, view.facets.map(facet)),
+    ...way(view.way ?? []),
   ]);
   return {};
 }
@@ -38,6 +40,22 @@ function summary(channels) {
 function facet(it) {
   const head = el("summary", {}, other(it.name), it.deleted ? " (deleted)" : "", " ", el("small", {}, "written by ", other(it.owner), it.version ? `, version ${it.version}` : "", `, sequence ${it.sequence}, `, when(it.time)));
   return el("li", {}, it.deleted ? head.firstChild : el("details", {}, head, value(write(it.value), `${it.name}.json`)));
+}
+
+/** What just happened to it, the newest first. */
+function way(steps) {
+  const made = steps.toReversed().map((it) => el("li", {}, when(it.time), el("span", {}, ...happened(it)),
+    it.trace && el("small", {}, "trace ", other(it.trace))));
+  const note = made.length ? "As far as Weir's memory of the last happenings reaches." : "Weir remembers nothing of it that happened lately; the times above are stored.";
+  return [el("h2", {}, "What just happened"), el("p", { class: "note" }, note), el("ol", { class: "list" }, made)];
+}
+
+function happened(it) {
+  if (it.step === "accepted") return ["accepted from ", other(it.source), `, sequence ${it.sequence}`];
+  if (it.step === "sent") return ["sent to ", other(it.channel), `, up to sequence ${it.sequence}`];
+  const took = (from) => `${Math.max(0, Date.parse(it.time) - Date.parse(from))} ms before`;
+  const stages = [it.met && `met ${took(it.met)}`, it.rendered && `rendered ${took(it.rendered)}`].filter(Boolean);
+  return [`${it.result} on `, other(it.channel), stages.length ? ` (${stages.join(", ")})` : ""];
 }
 
 function onChannel(it, type, key, signal, few) {
@@ -70,11 +88,33 @@ function rendering(view) {
   return [
     facts([
       ["Would go out now", view.result === "rendering" ? "this rendering" : other(view.result)],
+      ["Beside what the target holds", body && beside(view)],
       ["Missing", view.missing.length ? other(view.missing.join(", ")) : null],
       ...view.filters.map((it) => ["Filter", [other(it.plugin), `: ${it.verdict}`]]),
       ["Rendered by", view.plugin && other(view.plugin)], ["Error", view.error && other(view.error)],
       ["Key at the target", body && other(body.key)], ["Type", body && other(body.content_type)],
     ]),
-    body && value(body.body ?? body.body_base64, "rendering"),
+    body && content(view),
   ];
+}
+
+function beside(view) {
+  if (view.same) return "the same";
+  const kept = view.delivered ? "" : "; the body that was delivered last is not kept any more";
+  return view.same === false ? `it differs${kept}` : `not known: the result of the last attempt is open, or there was none${kept}`;
+}
+
+/** The rendering, with what differs from the one that was delivered last. */
+function content({ rendering: now, delivered: before, same }) {
+  const found = before?.body && now.body && !same ? compare(readable(before.body), readable(now.body)) : null;
+  return found ? difference(found) : value(now.body ?? now.body_base64, "rendering");
+}
+
+/** JSON is compared in lines. */
+function readable(body) {
+  try {
+    return write(read(body));
+  } catch {
+    return body;
+  }
 }

@@ -190,7 +190,7 @@ fn of_source(mut view: SourceView) -> (String, Value) {
 }
 
 /// A channel. Ages change each second without anything happening, so only times are sent, and whether the
-/// channel is late.
+/// channel is late. What changes with each delivery and is shown for one channel alone is read from its route.
 fn of_channel(mut view: ChannelView) -> (String, Value) {
     let late = view.freshness_objective_seconds;
     let late = late.is_some_and(|objective| view.overdue_seconds > objective);
@@ -200,8 +200,15 @@ fn of_channel(mut view: ChannelView) -> (String, Value) {
     let name = view.name.clone();
     let mut value = serde_json::to_value(view).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {
-        fields.remove("freshness_seconds");
-        fields.remove("overdue_seconds");
+        for field in [
+            "freshness_seconds",
+            "overdue_seconds",
+            "latency",
+            "flow",
+            "oldest",
+        ] {
+            fields.remove(field);
+        }
         fields.insert("late".to_owned(), json!(late));
     }
     (name, value)
