@@ -937,14 +937,11 @@ fn plain(standing: Standing) -> Standing {
 
 /// Leases as they are compared. Since when an entity is owed is not: the
 /// specification remembers every change, and the embedded store the places, and since a crash less.
-/// What is settled says something of what the target certainly holds, and nothing otherwise.
+/// What counts as settled is not either: what is taken is owed, and [`plain`] has the reason.
 fn comparable(taken: impl IntoIterator<Item = Lease>) -> String {
     let plain = |lease: Lease| Lease {
         owed_since: Sequence(0),
-        settled: match lease.holds {
-            Holds::Rendering(_) => lease.settled,
-            Holds::Nothing | Holds::Unknown => Sequence(0),
-        },
+        settled: Sequence(0),
         owed_at: Timestamp(0),
         ..lease
     };

@@ -518,7 +518,10 @@ async fn huge_entities_make_progress_one_at_a_time() {
 
 /// A table that keeps the sequence of each row, of deleted ones too, and leaves newer rows as they are.
 #[derive(Clone, Default)]
-struct Guarded(Arc<Mutex<BTreeMap<String, (Sequence, Option<String>)>>>);
+struct Guarded(Arc<Mutex<BTreeMap<String, Row>>>);
+
+/// The sequence of a row, and the entity that it is of; `None` if it is deleted.
+type Row = (Sequence, Option<String>);
 
 impl Guarded {
     fn write(&self, seen: &Seen) -> Reply {
