@@ -184,11 +184,14 @@ fn previewed(preview: &PreviewView, out: &mut String) {
     if let Some(error) = &preview.error {
         out.push_str(&format!("  {}\n", plain(error)));
     }
-    match preview.same {
-        Some(true) => out.push_str("  the target holds just this\n"),
-        Some(false) => out.push_str("  the target holds something else\n"),
-        None => {}
-    }
+    let held = match (preview.same, preview.rendering.is_some()) {
+        (Some(true), true) => "  the target holds just this\n",
+        (Some(false), true) => "  the target holds something else\n",
+        (Some(true), false) => "  the target does not hold it\n",
+        (Some(false), false) => "  the target still holds it\n",
+        (None, _) => "",
+    };
+    out.push_str(held);
     if let Some(rendering) = &preview.rendering {
         let body = rendering
             .body
