@@ -380,9 +380,7 @@ fn the_checks_their_results_and_the_current_version_are_shown() {
     );
 
     // The changed renderer led to a sweep, and its result is reported.
-    let sweep = eventually("the sweep is over", || {
-        Some(stage.channel("shop")["last_sweep"].clone()).filter(|sweep| sweep["ended"].is_string())
-    });
+    let sweep = stage.swept("shop");
     assert_eq!(
         (
             &sweep["rendered"],

@@ -225,6 +225,16 @@ impl Stage {
         });
     }
 
+    /// Waits until the last sweep of a channel, such as that of a new channel, has ended; returns its view. A
+    /// change that comes meanwhile may be delivered by the sweep.
+    #[track_caller]
+    pub fn swept(&self, channel: &str) -> Value {
+        eventually(&format!("the sweep of channel {channel} is over"), || {
+            let sweep = self.channel(channel)["last_sweep"].clone();
+            sweep["ended"].is_string().then_some(sweep)
+        })
+    }
+
     /// Sends an operator command to a channel: `pause`, `resume`, `resync`, `rerender` or
     /// `confirm`.
     #[track_caller]
