@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use terminal::Terminals;
 
 /// How long to wait for expected output.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 

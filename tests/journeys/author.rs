@@ -321,7 +321,7 @@ impl Watch {
     fn next(&self) -> String {
         let mut printed = self
             .lines
-            .recv_timeout(PATIENCE * 4)
+            .recv_timeout(PATIENCE)
             .expect("it prints something");
         while let Ok(more) = self.lines.recv_timeout(Duration::from_millis(100)) {
             printed.push('\n');

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::parts::part;
 
+/// How long the server may take to start.
+const START_MAX: Duration = Duration::from_secs(120);
+
 /// A server.
 pub struct Bus {
     program: PathBuf,
@@ -89,7 +92,7 @@ impl Bus {
                 return Ok(found);
             }
             let ended = self.process.try_wait();
-            if !matches!(ended, Ok(None)) || began.elapsed() > Duration::from_secs(30) {
+            if !matches!(ended, Ok(None)) || began.elapsed() > START_MAX {
                 let log = std::fs::read_to_string(self.folder.path().join("log"));
                 let log = log.unwrap_or_default();
                 return Err(format!("nats-server does not listen ({ended:?}): {log}"));

@@ -30,7 +30,7 @@ pub use self::receiver::{Act, Receiver};
 pub use self::stage::{Stage, change, deletion};
 
 /// How long a condition may take on a machine that is busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often a test repeats something: `usual`, which a run of all tests can afford, or the number
 /// in this environment variable, for a long run by hand.

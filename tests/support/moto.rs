@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::parts::part;
 
+/// How long the server may take to start.
+const START_MAX: Duration = Duration::from_secs(120);
+
 /// A store without a bucket. It takes any credentials.
 pub struct Moto {
     process: Child,
@@ -36,7 +39,7 @@ impl Moto {
         let began = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             let waited = began.elapsed();
-            assert!(waited < Duration::from_secs(60), "moto does not listen");
+            assert!(waited < START_MAX, "moto does not listen");
             std::thread::sleep(Duration::from_millis(50));
         }
         Some(moto)

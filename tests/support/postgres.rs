@@ -20,7 +20,7 @@ pub const ROLE: &str = "weir";
 pub const PASSWORD: &str = "weir-password";
 pub const DATABASE: &str = "shop";
 /// How long a server may take to start.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_secs(120);
 /// The users that a test which runs as root may start it as.
 const USERS: [&str; 2] = ["postgres", "nobody"];
 /// `postgres` may do everything without a password, others need theirs.

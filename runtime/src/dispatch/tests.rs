@@ -35,7 +35,7 @@ mod trouble;
 mod waiting;
 
 /// Longer than any story needs; it elapses only when a story fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The time at which stories start.
 const START: Timestamp = Timestamp(1_795_000_000_000);
 

@@ -15,7 +15,7 @@ use crate::model::{Payload, Rendering};
 use crate::targets::sample;
 
 /// Longer than any story needs.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn options() -> Options {
     Options {
