@@ -24,6 +24,7 @@ mod languages;
 mod large;
 mod links;
 mod misbehaviour;
+mod notices;
 mod postgres;
 mod power;
 mod quiet;
