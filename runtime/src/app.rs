@@ -15,6 +15,7 @@ pub(crate) mod intake;
 mod jobs;
 pub mod load;
 mod memories;
+mod notices;
 mod prepare;
 mod receipts;
 mod reload;
@@ -54,6 +55,7 @@ use deliveries::Deliveries;
 use jobs::Jobs;
 use load::{Loaded, Loading};
 use memories::{MEMORIES_EVERY, Memories};
+use notices::Notices;
 use reload::LastRead;
 use rollouts::History;
 use sweeps::Sweeps;
@@ -153,6 +155,7 @@ struct Inner {
     /// The targets that have forgotten what they held, while all of it is made owed again.
     forgotten: Mutex<BTreeSet<Arc<str>>>,
     jobs: Arc<Jobs>,
+    notices: Notices,
     /// What just happened to entities.
     happenings: Arc<Happenings>,
     /// Cancelled when Weir begins to stop: requests that wait for something are answered at once.
@@ -273,6 +276,7 @@ impl App {
             sweeps: Arc::default(),
             forgotten: Mutex::default(),
             jobs: Arc::default(),
+            notices: Notices::default(),
             happenings: Arc::default(),
             leaving: CancellationToken::new(),
             stopping: stopping.clone(),
@@ -292,6 +296,7 @@ impl App {
             }
         };
         tokio::spawn(inner.clone().save_regularly());
+        tokio::spawn(inner.clone().look_for_notices());
         let reload = {
             let inner = inner.clone();
             move |held| inner.clone().reload_files(held)
@@ -452,6 +457,7 @@ impl Inner {
     /// has begun to change channels over ends first, which is bounded; any other one changes nothing more.
     async fn close(&self) {
         *self.stopped.lock().await = true;
+        self.notices.stop();
         let live = self.live.load_full();
         let stops = live
             .channels

@@ -152,8 +152,8 @@ pub struct CheckArgs {
     /// Do not complain about secrets whose variable or file is missing
     #[arg(long)]
     pub without_secrets: bool,
-    /// Also connect to each target: name, TLS, credentials, whether its index exists and will take the
-    /// documents. Sends nothing
+    /// Also connect to each target and each receiver of notices: name, TLS, credentials, whether an index
+    /// exists and will take the documents. Sends nothing
     #[arg(long)]
     pub connect: bool,
     /// The address of the Weir that is asked what channels leave at their targets that are not in this

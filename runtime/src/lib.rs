@@ -14,11 +14,12 @@
 //! 7. `dispatch`: the work of a channel: walk, read the current state, render, suppress, deliver,
 //!    settle.
 //! 8. `targets`: sends deliveries: one file per kind of target, on top of shared HTTP code.
-//! 9. `config`: the configuration as it is written in files.
-//! 10. `plan`: the checked configuration; reports all problems at once.
-//! 11. `app`: puts a plan into effect: starts, applies a difference, stops.
-//! 12. `server`: the HTTP routes.
-//! 13. `cli`: the commands.
+//! 9. `notify`: tells receivers what needs an operator, and when it is over.
+//! 10. `config`: the configuration as it is written in files.
+//! 11. `plan`: the checked configuration; reports all problems at once.
+//! 12. `app`: puts a plan into effect: starts, applies a difference, stops.
+//! 13. `server`: the HTTP routes.
+//! 14. `cli`: the commands.
 //!
 //! Low rooms that any other may use: `metrics` (all counters, as text for a scraper), `signature`
 //! (secrets and signatures), `budget` (the memory budget for requests in progress), `failpoint`
@@ -43,6 +44,7 @@ pub(crate) mod index;
 pub(crate) mod ingest;
 pub(crate) mod metrics;
 pub(crate) mod model;
+pub(crate) mod notify;
 pub(crate) mod plain;
 pub(crate) mod plan;
 pub(crate) mod plugin;

@@ -59,6 +59,8 @@ pub struct Snapshot {
     pub disk_free_bytes: u64,
     /// Whether the last reload, the start included, took effect.
     pub last_reload_success: bool,
+    /// Notices by result: sent, retried, dropped.
+    pub notifications: Vec<(&'static str, u64)>,
 }
 
 /// The figures of one source.
@@ -77,6 +79,8 @@ pub struct SourceFigures {
     pub last_event_ms: Option<u64>,
     /// Time without an event after which it counts as silent.
     pub quiet: Option<Duration>,
+    /// Whether it is silent; `None` if it never counts as silent.
+    pub silent: Option<bool>,
     /// Events in quarantine.
     pub quarantined: u64,
 }
@@ -221,6 +225,12 @@ impl Collector for Snapshot {
             "1 if the last reload took effect",
             [([], success)],
         )?;
+        let notifications = self.notifications.iter();
+        page.counters(
+            "notifications",
+            "Notices to the receivers in the configuration by result; retried are attempts that failed",
+            notifications.map(|(result, count)| ([("result", (*result).into())], *count)),
+        )?;
         page.infos(
             "build",
             "The version of Weir",
@@ -259,6 +269,12 @@ impl Snapshot {
             "source_quiet_objective_seconds",
             "Time without an event after which the source counts as silent",
             quiet,
+        )?;
+        let silent = sources().filter_map(|of| Some(([source(of)], u64::from(of.silent?))));
+        page.gauges(
+            "source_silent",
+            "1 if the source has sent no event for longer than its objective",
+            silent,
         )?;
         page.gauges(
             "quarantined",

@@ -6,6 +6,7 @@ mod channels;
 mod checks;
 mod difference;
 mod notes;
+mod notify;
 mod redacted;
 mod secrets;
 mod settings;
@@ -59,6 +60,8 @@ pub struct Plan {
     pub targets: BTreeMap<Arc<str>, crate::targets::Options>,
     /// Channels by name, with rows expanded (`storefront.de`).
     pub channels: BTreeMap<Arc<str>, Channel>,
+    /// Who is told of what needs an operator.
+    pub notify: Vec<crate::notify::Options>,
     /// All files that were read, for watching; components are in `plugins`.
     pub files: Vec<PathBuf>,
     /// Folders in which a new file would be included, for watching.
@@ -85,6 +88,7 @@ impl Plan {
             sources: BTreeMap::new(),
             targets: BTreeMap::new(),
             channels: BTreeMap::new(),
+            notify: Vec::new(),
             files: Vec::new(),
             folders: Vec::new(),
             places: BTreeMap::new(),

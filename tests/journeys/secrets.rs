@@ -91,6 +91,11 @@ entity = "product"
 facets = ["content"]
 target = "away"
 retry = { first = "20ms", cap = "100ms" }
+[[notify]]
+url = { env = "URL" }
+timeout = "1s"
+sign = { env = "SIGN" }
+auth = { bearer = { env = "BEARER" } }
 "#;
 
 /// The forms that would reveal a secret: the text itself, and how it is written in URLs, headers,

@@ -20,7 +20,7 @@ const SRC: &str = "runtime/src";
 const LOW: [&str; 5] = ["exit", "failpoint", "files", "plain", "sync"];
 
 /// Which other rooms each room may use; `ARCHITECTURE.md` draws it. `cli` stands above all others.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     ("exit", &[]),
     ("failpoint", &[]),
     ("files", &[]),
@@ -36,6 +36,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("plugin", &["budget", "model"]),
     ("author", &["model", "plugin"]),
     ("targets", &["model", "signature"]),
+    ("notify", &["model", "targets"]),
     (
         "ingest",
         &[
@@ -61,6 +62,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "happenings",
             "ingest",
             "model",
+            "notify",
             "plugin",
             "signature",
             "store",
@@ -79,6 +81,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "ingest",
             "metrics",
             "model",
+            "notify",
             "plan",
             "plugin",
             "server",
@@ -98,6 +101,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "ingest",
             "metrics",
             "model",
+            "notify",
             "plan",
             "plugin",
             "server",

@@ -109,6 +109,7 @@ impl Inner {
         });
         self.happenings.bodies().limit(plan.server.bodies_bytes);
         let targets = self.targets(&old, &plan).map_err(Halted::before)?;
+        let receivers = self.notices.open(&plan.notify).map_err(Halted::before)?;
         let mut live = Live {
             since: now(),
             started: old.started,
@@ -150,6 +151,7 @@ impl Inner {
             .await
             .map_err(Halted::midway)?;
         self.live.store(Arc::new(live));
+        self.notices.follow(&plan.notify, receivers);
         Ok(TakenOver {
             exchange,
             drain: began.elapsed() - exchange,
@@ -200,9 +202,12 @@ impl Inner {
                     chain: chain.clone(),
                 })
             });
-            let (activity, requests) = old.sources.get(name).map_or_else(
-                || (Arc::<Activity>::default(), Arc::default()),
-                |before| (before.source.activity().clone(), before.requests.clone()),
+            let (activity, requests, since) = old.sources.get(name).map_or_else(
+                || (Arc::<Activity>::default(), Arc::default(), now()),
+                |before| {
+                    let activity = before.source.activity().clone();
+                    (activity, before.requests.clone(), before.since)
+                },
             );
             if let Some(recorder) = self.happenings.recorder(name) {
                 activity.record_with(recorder);
@@ -219,6 +224,7 @@ impl Inner {
                 source,
                 accept_status,
                 requests,
+                since,
             };
             (name.clone(), Arc::new(made))
         };
@@ -559,6 +565,7 @@ pub(super) fn changes(old: &Live, plan: &Plan, loaded: &Loaded) -> Vec<String> {
         (difference.shares, "shares of lanes have changed"),
         (difference.forget, "store.forget has changed"),
         (difference.bodies, "server.bodies has changed"),
+        (difference.notify, "the receivers of notices have changed"),
     ];
     lines.extend(
         flags

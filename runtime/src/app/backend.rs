@@ -47,7 +47,7 @@ impl Look for Inner {
         let live = self.live.load();
         live.sources
             .iter()
-            .map(|(name, intake)| views::source(&live, name, &intake.source))
+            .map(|(name, intake)| views::source(&live, name, intake))
             .collect()
     }
 
@@ -55,7 +55,7 @@ impl Look for Inner {
         Ok(views::source(
             &self.live.load(),
             name,
-            &self.known_source(name)?.source,
+            &*self.known_source(name)?,
         ))
     }
 

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Inner;
 use super::apply::Live;
 use super::intake::HttpIntake;
+use super::{Inner, now};
 use crate::dispatch::drift::Difference;
 use crate::dispatch::{Channel, status};
 use crate::ingest::{ChangeCounts, EventCounts};
@@ -72,6 +72,7 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
         store_bytes: store.bytes,
         disk_free_bytes: store.disk_free,
         last_reload_success,
+        notifications: inner.notices.counts().by_result().into(),
     }
 }
 
@@ -107,6 +108,7 @@ fn source(intake: &HttpIntake) -> SourceFigures {
         requests: intake.requests.counts(),
         last_event_ms: counts.last_event.map(|time| time.0),
         quiet: options.quiet,
+        silent: options.quiet.map(|_| intake.silent_since(now()).is_some()),
         quarantined: source.quarantined(),
     }
 }

@@ -18,6 +18,19 @@ pub(crate) struct HttpIntake {
     pub(crate) accept_status: u16,
     /// Its requests by status.
     pub(crate) requests: Arc<Requests>,
+    /// When the source came into the configuration, or Weir was started.
+    pub(crate) since: Timestamp,
+}
+
+impl HttpIntake {
+    /// Since when the source is silent: its last event, if its `quiet` has passed since. A source that has
+    /// sent none yet counts from its beginning; a reload begins nothing.
+    pub(crate) fn silent_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let quiet = self.source.options().quiet?.as_millis();
+        let last = self.source.activity().counts().last_event;
+        let last = last.unwrap_or(self.since);
+        (u128::from(now.0.saturating_sub(last.0)) > quiet).then_some(last)
+    }
 }
 
 impl Intake for HttpIntake {

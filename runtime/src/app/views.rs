@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::apply::Live;
-use super::intake::{changes, events};
+use super::intake::{HttpIntake, changes, events};
 use super::jobs::Jobs;
 use super::now;
 use super::rollouts::History;
@@ -12,7 +12,7 @@ use crate::dispatch::hours::Hours;
 use crate::dispatch::latency::Latency;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
 use crate::dispatch::{Channel, Flow, Preview, PreviewVerdict, status};
-use crate::ingest::{Counts, EventCounts, Source, verify};
+use crate::ingest::{Counts, EventCounts, verify};
 use crate::model::{Entity, EntityId, Lane, Ordinal, Timestamp, facet_matches};
 use crate::plugin::Component;
 use crate::server::views::{
@@ -24,12 +24,9 @@ use crate::server::views::{
 use crate::store::{OldestOwed, QuarantinedEvent, Refused, Remembered, Standing, State, Store};
 use crate::targets::feed::Feed;
 
-pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
+pub(super) fn source(live: &Live, name: &str, intake: &HttpIntake) -> SourceView {
+    let source = &intake.source;
     let (counts, options) = (source.activity().counts(), source.options());
-    let silent_after = |quiet: std::time::Duration| {
-        let last = counts.last_event.unwrap_or(live.since);
-        u128::from(now().0.saturating_sub(last.0)) > quiet.as_millis()
-    };
     SourceView {
         name: name.to_owned(),
         owner: options.owner.to_string(),
@@ -45,7 +42,7 @@ pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
             .last_event
             .map(|_| source.activity().per_second(now())),
         quiet_seconds: options.quiet.map(|quiet| quiet.as_secs_f64()),
-        silent: options.quiet.is_some_and(silent_after),
+        silent: intake.silent_since(now()).is_some(),
         events: events(counts.events),
         changes: changes(counts.changes),
         since: live.started.into(),

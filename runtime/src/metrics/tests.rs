@@ -24,6 +24,7 @@ fn busy() -> Snapshot {
             requests: vec![(202, 8), (401, 1)],
             last_event_ms: Some(1_795_000_001_500),
             quiet: Some(Duration::from_secs(900)),
+            silent: Some(true),
             quarantined: 2,
         }],
         channels: vec![ChannelFigures {
@@ -66,6 +67,7 @@ fn busy() -> Snapshot {
         store_bytes: 4096,
         disk_free_bytes: 1 << 40,
         last_reload_success: true,
+        notifications: vec![("sent", 3), ("retried", 2), ("dropped", 1)],
     }
 }
 
@@ -213,6 +215,9 @@ fn the_text_is_this_one() {
         # HELP weir_source_quiet_objective_seconds Time without an event after which the source counts as silent
         # TYPE weir_source_quiet_objective_seconds gauge
         weir_source_quiet_objective_seconds{source="erp"} 900.0
+        # HELP weir_source_silent 1 if the source has sent no event for longer than its objective
+        # TYPE weir_source_silent gauge
+        weir_source_silent{source="erp"} 1
         # HELP weir_quarantined Events in quarantine
         # TYPE weir_quarantined gauge
         weir_quarantined{source="erp"} 2
@@ -328,6 +333,11 @@ fn the_text_is_this_one() {
         # HELP weir_config_last_reload_success 1 if the last reload took effect
         # TYPE weir_config_last_reload_success gauge
         weir_config_last_reload_success 1
+        # HELP weir_notifications Notices to the receivers in the configuration by result; retried are attempts that failed
+        # TYPE weir_notifications counter
+        weir_notifications_total{result="sent"} 3
+        weir_notifications_total{result="retried"} 2
+        weir_notifications_total{result="dropped"} 1
         # HELP weir_build The version of Weir
         # TYPE weir_build info
         weir_build_info{version="…"} 1
@@ -348,6 +358,7 @@ fn what_is_not_in_the_snapshot_has_no_series() {
     snapshot.plugins.clear();
     snapshot.traps.clear();
     snapshot.differing.clear();
+    snapshot.notifications.clear();
     let text = text_of(snapshot);
     for gone in ["source=", "plugin=", "storefront", "status=", "result="] {
         assert!(!text.contains(gone), "{gone} in\n{text}");

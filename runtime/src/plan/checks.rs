@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::basics::ServerPlaces;
 use super::channels::meet;
+use super::notify::never_told;
 use super::targets::{exclusive, maps_fields};
 use super::{Channel, Complaint, Plan};
 use crate::config::cursor::Reader;
@@ -24,6 +25,7 @@ pub(super) fn check(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
         .into_iter()
         .for_each(|warning| reader.warn(warning));
     unused(reader, plan);
+    never_told(reader, plan);
 }
 
 /// Warnings about channels without a renderer whose facets become fields of a mapping: of a family, because

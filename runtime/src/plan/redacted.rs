@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::secrets::SECRET;
-use super::{Channel, Outside, Plan, Plugin, Source, Use, targets};
+use super::{Channel, Outside, Plan, Plugin, Source, Use, notify, targets};
 use crate::config::scalar::{duration_text, share_text, size_text};
 use crate::dispatch::hours::Hours;
 use crate::ingest::naming::IdFrom;
@@ -31,6 +31,7 @@ pub fn redacted(plan: &Plan) -> Value {
         "plugins": plan.plugins.iter().map(|(name, plugin)| (name.to_string(), of_plugin(plugin, outside))).collect::<Map<_, _>>(),
         "sources": plan.sources.iter().map(|(name, source)| (name.to_string(), of_source(source, outside))).collect::<Map<_, _>>(),
         "targets": plan.targets.iter().map(|(name, target)| (name.to_string(), targets::shown(target, outside))).collect::<Map<_, _>>(),
+        "notify": plan.notify.iter().map(|receiver| notify::shown(receiver, outside)).collect::<Vec<_>>(),
         "channels": plan.channels.iter().map(|(name, channel)| (name.to_string(), of_channel(channel, outside))).collect::<Map<_, _>>(),
     })
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+pub(super) use self::webhook::{receiver, shown_receiver};
 use super::Outside;
 use super::notes::{Notes, expanded, named};
 use crate::config::cursor::Cursor;

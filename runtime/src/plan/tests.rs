@@ -3,6 +3,7 @@
 mod changes;
 mod complaints;
 mod files;
+mod notify;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,7 +30,7 @@ fn environment(name: &str) -> Option<String> {
         "SHOP_TOKEN" | "API_SECRET" | "LAKE_SECRET" | "BUS_PASSWORD" | "FEED_PASSWORD" => {
             Some("a-token-of-the-shop".to_owned())
         }
-        "ERP_SECRET" | "SHOP_SECRET" | "SHOP_SECRET_de" | "SHOP_SECRET_fr" => {
+        "ERP_SECRET" | "NOTIFY_SECRET" | "SHOP_SECRET" | "SHOP_SECRET_de" | "SHOP_SECRET_fr" => {
             Some(WHSEC.to_owned())
         }
         "BATCH" => Some("64".to_owned()),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::notes::Notes;
 use super::{
-    Cause, Complaint, Named, Outside, Plan, basics, channels, checks, sources, targets, uses,
+    Cause, Complaint, Named, Outside, Plan, basics, channels, checks, notify, sources, targets,
+    uses,
 };
 use crate::config;
 use crate::config::cursor::{Cursor, Environment, Reader};
@@ -126,6 +127,7 @@ fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
         let targets = targets::targets(root, &mut notes);
         let (channels, targets) =
             channels::channels(root, &mut notes, &entities, &plugins, targets);
+        let receivers = notify::receivers(root, &mut notes);
         let plan = Plan {
             server: server.value,
             tokens,
@@ -138,6 +140,7 @@ fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
             sources,
             targets,
             channels,
+            notify: receivers,
             files: document.files.clone(),
             folders: document.folders.clone(),
             places: notes.places,

@@ -7,6 +7,7 @@
 
 mod body;
 mod look;
+mod message;
 
 use std::time::SystemTime;
 
@@ -156,11 +157,7 @@ impl Webhook {
             [item] => item.id.to_string(),
             _ => body::batch_id(items),
         };
-        let seconds = attempt
-            .now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+        let seconds = seconds(attempt.now);
         let request = match self.request(attempt, deletes, &id, seconds) {
             Ok(request) => request,
             Err(reason) => {
@@ -175,14 +172,7 @@ impl Webhook {
             delete: request.method() == Method::DELETE,
             items: items.len(),
         };
-        // The signature is that of the bytes that are sent, never of a second serialisation, and not of
-        // what they are unpacked to.
-        let seal = |headers: &mut HeaderMap, body: &[u8]| {
-            let signatures = signatures(&self.options.sign, &id, seconds, body);
-            if !signatures.is_empty() {
-                put(headers, "webhook-signature", &signatures);
-            }
-        };
+        let seal = self.seal(&id, seconds);
         let answered = match self.client.submit(request, seal).await {
             Ok(answered) => answered,
             Err(outcome) => return all(outcome),
@@ -211,6 +201,17 @@ impl Webhook {
                 self.client.redactor(&answered),
             ),
             hints,
+        }
+    }
+
+    /// Signs a request. The signature is that of the bytes that are sent, never of a second serialisation, and
+    /// not of what they are unpacked to.
+    fn seal(&self, id: &str, seconds: u64) -> impl Fn(&mut HeaderMap, &[u8]) + Send + Sync {
+        move |headers, body| {
+            let signatures = signatures(&self.options.sign, id, seconds, body);
+            if !signatures.is_empty() {
+                put(headers, "webhook-signature", &signatures);
+            }
         }
     }
 
@@ -278,7 +279,7 @@ impl Target for Webhook {
     }
 
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
-        Box::pin(self.client.reach(&self.options.url))
+        Box::pin(self.reach())
     }
 
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {
@@ -297,6 +298,12 @@ fn signatures(keys: &[SigningKey], id: &str, seconds: u64, body: &[u8]) -> Strin
         .map(|key| key.sign(id, seconds, body))
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// A moment as `webhook-timestamp` has it.
+fn seconds(now: SystemTime) -> u64 {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {

@@ -1,12 +1,19 @@
-//! `weir check --connect`: tries whether deliveries could be made to each target, and sends nothing.
+//! `weir check --connect`: tries whether deliveries could be made to each target, and notices to each receiver
+//! of them, and sends nothing.
 
 use super::Loaded;
 use crate::app;
+use crate::notify::Receiver;
 use crate::plan::Plan;
 use crate::targets::Opening;
 
-/// Returns a complaint about each target that cannot be used now, and warnings about those that can. All
-/// are tried at the same time.
+/// What a target that cannot be reached leads to.
+const WAIT: &str = "deliveries to it would wait until this is mended";
+/// What a receiver of notices that cannot be reached leads to.
+const NOBODY: &str = "nobody would be told by it until this is mended";
+
+/// Returns a complaint about each target and each receiver of notices that cannot be used now, and warnings
+/// about those that can. All are tried at the same time.
 pub(in crate::cli) fn targets(plan: &Plan) -> Loaded {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -31,14 +38,22 @@ pub(in crate::cli) fn targets(plan: &Plan) -> Loaded {
                     Ok(target) => target.check().await,
                     Err(unusable) => Err(unusable.to_string()),
                 };
-                (name, found)
+                (format!("targets.{name}"), WAIT, found)
+            });
+        }
+        for (index, options) in plan.notify.iter().cloned().enumerate() {
+            tried.spawn(async move {
+                let found = match Receiver::open(&options) {
+                    Ok(receiver) => receiver.reach().await,
+                    Err(unusable) => Err(unusable.to_string()),
+                };
+                (format!("notify[{index}]"), NOBODY, found)
             });
         }
         let mut found = tried.join_all().await;
         found.sort_by(|one, other| one.0.cmp(&other.0));
         let mut loaded = Loaded::default();
-        for (name, found) in found {
-            let path = format!("targets.{name}");
+        for (path, help, found) in found {
             match found {
                 Ok(warnings) => loaded.warnings.extend(
                     warnings
@@ -46,8 +61,8 @@ pub(in crate::cli) fn targets(plan: &Plan) -> Loaded {
                         .map(|warning| plan.complaint(&path, warning, None)),
                 ),
                 Err(wrong) => {
-                    let help = "deliveries to it would wait until this is mended".to_owned();
-                    loaded.complaints.push(plan.complaint(&path, wrong, help));
+                    let wrong = plan.complaint(&path, wrong, help.to_owned());
+                    loaded.complaints.push(wrong);
                 }
             }
         }
@@ -100,6 +115,10 @@ target = "fine"
 entity = "product"
 facets = ["content"]
 target = "plain"
+[[notify]]
+url = "http://{listening}/"
+[[notify]]
+url = "http://{free}/"
 "#
         );
         std::fs::write(&file, text).expect("a file");
@@ -114,6 +133,11 @@ target = "plain"
         );
         assert!(
             found.contains("targets.plain") && found.contains("no connection within 300ms"),
+            "{found}"
+        );
+        let notice = "weir.toml:28:1: notify[1]: no connection to 127.0.0.1";
+        assert!(
+            found.contains(notice) && !found.contains("notify[0]"),
             "{found}"
         );
     }

@@ -1,5 +1,7 @@
 //! Webhooks in a configuration: reads their keys and shows them.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::super::Outside;
@@ -7,6 +9,7 @@ use super::super::secrets::{SECRET, signing_key};
 use super::{Configured, answers, http, keys, word};
 use crate::config::cursor::Cursor;
 use crate::config::row::Keep;
+use crate::signature::SigningKey;
 use crate::targets::Kind;
 use crate::targets::http::{Address, Method, Pointer};
 use crate::targets::webhook::{Format, Get, ItemForm, Options};
@@ -14,17 +17,17 @@ use crate::targets::webhook::{Format, Get, ItemForm, Options};
 const FORMATS: [(&str, Format); 2] = [("array", Format::Array), ("ndjson", Format::Ndjson)];
 const FORMS: [(&str, ItemForm); 2] = [("envelope", ItemForm::Envelope), ("bare", ItemForm::Bare)];
 
+/// The timeout of a notice, unless configured.
+const RECEIVER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Reads the keys of a webhook; `None` if it has no usable URL.
 pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
     let url = table
         .require("url", "write the URL that deliveries are sent to")
         .and_then(|field| http::address(&field));
-    let sign = table.take("sign").map(|field| match field.is_list() {
-        true => field.list(|item| signing_key(&item)),
-        false => signing_key(&field).into_iter().collect(),
-    });
+    let sign = sign(table);
     let mut options = Options::new(url.clone().unwrap_or_else(placeholder));
-    options.sign = sign.unwrap_or_default();
+    options.sign = sign;
     request(table, &mut options);
     options.get = table
         .take("get")
@@ -33,6 +36,52 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
     options.answers = answers::read(table);
     options.http = http::read(table, options.http.timeout);
     url.map(|_| Kind::Webhook(Box::new(options)))
+}
+
+/// Reads the keys of a URL to which messages are posted that are no deliveries; `None` if it has no usable one.
+pub(in crate::plan) fn receiver(table: &mut Cursor<'_>) -> Option<Options> {
+    let url = table.require("url", "write the URL that notices are posted to");
+    let url = url.and_then(|field| {
+        let url = http::address(&field)?;
+        if url.is_keyed() {
+            let help = "leave {key} out: a notice is about no entity".to_owned();
+            field.complain("this URL differs from entity to entity", help);
+            return None;
+        }
+        Some(url)
+    });
+    let mut options = Options::new(url.clone().unwrap_or_else(placeholder));
+    options.sign = sign(table);
+    options.http = http::read(table, RECEIVER_TIMEOUT);
+    url.map(|_| options)
+}
+
+/// Shows what [`receiver`] has read.
+pub(in crate::plan) fn shown_receiver(options: &Options, outside: &Outside) -> Map<String, Value> {
+    let mut shown = keys([
+        ("url", http::shown_url(&options.url, outside).into()),
+        ("sign", shown_keys(&options.sign)),
+    ]);
+    http::shown(&options.http, outside, &mut shown);
+    shown
+}
+
+/// Reads the keys that sign.
+fn sign(table: &mut Cursor<'_>) -> Vec<SigningKey> {
+    let sign = table.take("sign").map(|field| match field.is_list() {
+        true => field.list(|item| signing_key(&item)),
+        false => signing_key(&field).into_iter().collect(),
+    });
+    sign.unwrap_or_default()
+}
+
+/// Shows the keys that sign: a receiver needs the public key, and nobody else has it.
+fn shown_keys(keys: &[SigningKey]) -> Value {
+    let shown = keys.iter().map(|key| match key.public() {
+        Some(public) => format!("{SECRET} of {public}"),
+        None => SECRET.to_owned(),
+    });
+    shown.collect()
 }
 
 /// Reads where the API shows what it holds; `None` after a complaint.
@@ -133,11 +182,6 @@ fn request(table: &mut Cursor<'_>, options: &mut Options) {
 
 impl Configured for Options {
     fn shown(&self, outside: &Outside) -> Map<String, Value> {
-        // A receiver needs the public key, and nobody else has it.
-        let sign = self.sign.iter().map(|key| match key.public() {
-            Some(public) => format!("{SECRET} of {public}"),
-            None => SECRET.to_owned(),
-        });
         // Some APIs take their key in the body. A text that is not written in the file may hold one.
         let text = |text: &String| match outside.is_in(text) {
             true => SECRET.to_owned(),
@@ -156,7 +200,7 @@ impl Configured for Options {
             ("format", word(&FORMATS, self.format).into()),
             ("wrap", json!(wrap)),
             ("content_type", self.content_type.clone().into()),
-            ("sign", sign.collect()),
+            ("sign", shown_keys(&self.sign)),
             (
                 "get",
                 self.get

@@ -318,6 +318,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
             "normal": 4,
             "urgent": 16
           },
+          "notify": [],
           "plugins": {
             "erp": {
               "limits": {
