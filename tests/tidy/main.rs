@@ -20,7 +20,7 @@ const SRC: &str = "runtime/src";
 const LOW: [&str; 5] = ["exit", "failpoint", "files", "plain", "sync"];
 
 /// Which other rooms each room may use; `ARCHITECTURE.md` draws it. `cli` stands above all others.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     ("exit", &[]),
     ("failpoint", &[]),
     ("files", &[]),
@@ -30,7 +30,8 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("model", &[]),
     ("signature", &[]),
     ("metrics", &[]),
-    ("happenings", &["model"]),
+    ("tap", &["model"]),
+    ("happenings", &["model", "tap"]),
     ("index", &["model"]),
     ("store", &["index", "model"]),
     ("plugin", &["budget", "model"]),
@@ -46,11 +47,12 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "plugin",
             "signature",
             "store",
+            "tap",
         ],
     ),
     (
         "dispatch",
-        &["happenings", "model", "plugin", "store", "targets"],
+        &["happenings", "model", "plugin", "store", "tap", "targets"],
     ),
     ("config", &[]),
     (
@@ -67,7 +69,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "targets",
         ],
     ),
-    ("server", &["budget", "metrics", "model", "plan"]),
+    ("server", &["budget", "metrics", "model", "plan", "tap"]),
     (
         "app",
         &[
@@ -83,6 +85,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "plugin",
             "server",
             "store",
+            "tap",
             "targets",
         ],
     ),
@@ -103,6 +106,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "server",
             "signature",
             "store",
+            "tap",
             "targets",
         ],
     ),
