@@ -18,6 +18,8 @@ mod send;
 mod show;
 mod source;
 pub(crate) mod table;
+mod tap;
+mod top;
 
 #[cfg(test)]
 mod tests;
@@ -98,6 +100,11 @@ enum RemoteCommand {
     },
     /// Make a backup of the store of a running Weir, in a file on its disk
     Backup(backup::BackupArgs),
+    /// Show what passes a source or a channel, item by item: what came, what plugins made of it, what was sent
+    /// and answered
+    Tap(tap::TapArgs),
+    /// Show all channels and sources on one screen, what is wrong first; q ends
+    Top(top::TopArgs),
     /// List sources, and forget the versions of an owner's facets
     Source {
         #[command(subcommand)]
@@ -318,6 +325,8 @@ async fn remote(command: RemoteCommand, out: &mut String) -> CommandResult {
         RemoteCommand::Refused { command } => refused::run(command, out).await,
         RemoteCommand::Quarantine { command } => quarantine::run(command, out).await,
         RemoteCommand::Backup(args) => backup::run(args, out).await,
+        RemoteCommand::Tap(args) => tap::run(args, &mut std::io::stdout()).await,
+        RemoteCommand::Top(args) => top::run(args, out).await,
         RemoteCommand::Source { command } => source::run(command, out).await,
     }
 }
@@ -338,6 +347,22 @@ fn block_on<T>(outcome: impl Future<Output = Result<T, Failure>>) -> Result<T, F
 fn print(text: &str) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(plain::lines(text).as_bytes());
+}
+
+/// Returns when Ctrl-C was pressed, or somebody asks this process to end.
+async fn ended() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminated = signal(SignalKind::terminate()).ok();
+    let terminated = async {
+        match &mut terminated {
+            Some(signal) => signal.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+    }
 }
 
 /// Prints a sentence on standard error.

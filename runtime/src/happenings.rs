@@ -16,6 +16,7 @@ use std::time::SystemTime;
 pub use self::bodies::{BYTES as BODIES_BYTES, Bodies, Body};
 use crate::model::{EntityId, PartsDigest, Sequence, Timestamp};
 use crate::sync::lock;
+use crate::tap::{Open, Point, Points, Side};
 
 /// Memory for the records, in bytes.
 const BYTES_MAX: usize = 16 << 20;
@@ -97,6 +98,7 @@ pub struct Happenings {
     ring: Mutex<Ring>,
     names: Mutex<Vec<Arc<str>>>,
     bodies: Bodies,
+    points: Points,
 }
 
 #[derive(Debug, Default)]
@@ -125,7 +127,7 @@ impl Ring {
 
 impl Happenings {
     /// Records what happens in the name of a source or a channel.
-    pub fn recorder(self: &Arc<Self>, name: &Arc<str>) -> Option<Recorder> {
+    pub fn recorder(self: &Arc<Self>, side: Side, name: &Arc<str>) -> Option<Recorder> {
         let mut names = lock(&self.names);
         let known = names.iter().position(|known| known == name);
         let at = known.unwrap_or(names.len());
@@ -135,6 +137,7 @@ impl Happenings {
         (at < NAMES_MAX).then(|| Recorder {
             happenings: self.clone(),
             who: Who(at as u16),
+            point: self.points.of(side, name),
         })
     }
 
@@ -158,6 +161,11 @@ impl Happenings {
         found.into_iter().filter_map(named).collect()
     }
 
+    /// Where a source or a channel is tapped.
+    pub fn point(&self, side: Side, name: &Arc<str>) -> Arc<Point> {
+        self.points.of(side, name)
+    }
+
     /// The bodies that were delivered last.
     pub fn bodies(&self) -> &Bodies {
         &self.bodies
@@ -169,6 +177,7 @@ impl Happenings {
 pub struct Recorder {
     happenings: Arc<Happenings>,
     who: Who,
+    point: Arc<Point>,
 }
 
 impl Recorder {
@@ -176,6 +185,11 @@ impl Recorder {
     pub fn record(&self, happenings: impl Iterator<Item = Happening>) {
         let mut ring = lock(&self.happenings.ring);
         happenings.for_each(|happening| ring.push((self.who, happening)));
+    }
+
+    /// The taps that are open; `None` if there is none.
+    pub fn taps(&self) -> Option<Open> {
+        self.point.open()
     }
 
     /// Keeps bodies that were delivered, as long as there is memory for them.
@@ -213,7 +227,11 @@ mod tests {
     #[test]
     fn the_ring_holds_the_newest_records_within_its_bytes() {
         let happenings = Arc::new(Happenings::default());
-        let [erp, pim] = ["erp", "pim"].map(|name| happenings.recorder(&name.into()).expect("few"));
+        let [erp, pim] = ["erp", "pim"].map(|name| {
+            happenings
+                .recorder(Side::Source, &name.into())
+                .expect("few")
+        });
         let all = RECORDS_MAX as u64;
         erp.record([accepted("lamp", 1)].into_iter());
         pim.record((2..=all).map(|time| accepted("desk", time)));
@@ -246,7 +264,8 @@ mod tests {
     #[test]
     fn a_source_that_returns_has_its_number() {
         let happenings = Arc::new(Happenings::default());
-        let numbers = ["erp", "pim", "erp"].map(|name| happenings.recorder(&name.into()));
+        let numbers =
+            ["erp", "pim", "erp"].map(|name| happenings.recorder(Side::Source, &name.into()));
         assert_eq!(
             numbers.map(|it| it.map(|it| it.who.0)),
             [Some(0), Some(1), Some(0)]

@@ -29,6 +29,7 @@ mod redrive;
 mod source;
 pub mod split;
 mod stretch;
+mod tapped;
 mod unpack;
 pub mod verify;
 
@@ -46,7 +47,7 @@ pub use source::Source;
 
 use crate::budget::Exhausted;
 use crate::model::{Event, Failure};
-use crate::plugin::{EventVerdict, Room};
+use crate::plugin::{EventVerdict, Role, Room};
 
 /// Maximum number of problems listed in one summary; the rest are only counted, so that it stays
 /// small.
@@ -88,6 +89,11 @@ pub trait Mapping: Send + Sync {
         range: Range<usize>,
         room: &'a Arc<Room>,
     ) -> Verdicts<'a>;
+
+    /// What each event passes, in order: the labels of plugins, each with its role.
+    fn stages(&self) -> Vec<(Arc<str>, Role)> {
+        Vec::new()
+    }
 }
 
 /// The future verdicts.

@@ -49,11 +49,14 @@ fn escaped(text: &str, stays: fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Control characters, separators that count as line breaks, and those that change the direction of
-/// the text around them.
+/// Control characters, separators that count as line breaks, those that change the direction of the text
+/// around them, and those that nobody sees.
 fn obeyed(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(
+            character,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        )
 }
 
 #[cfg(test)]
@@ -73,6 +76,16 @@ mod tests {
             format!("lämp\\u001b[2J\\u009b31m\\r\n\t{rest}")
         );
         assert!(matches!(line("Lämpchen 灯 🪔"), Cow::Borrowed(_)));
+    }
+
+    // A key with a zero-width space looked like another one.
+    #[test]
+    fn what_nobody_sees_is_written_out() {
+        let unseen = "\u{ad}\u{61c}\u{200b}\u{200d}\u{200f}\u{2029}\u{2069}\u{feff}";
+        for character in unseen.chars() {
+            let shown = format!("a\\u{:04x}b", u32::from(character));
+            assert_eq!(line(&format!("a{character}b")), shown);
+        }
     }
 
     #[test]

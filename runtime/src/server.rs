@@ -29,6 +29,7 @@ mod session;
 mod sessions;
 mod state;
 mod stream;
+mod tap;
 pub mod views;
 mod wire;
 
@@ -56,6 +57,7 @@ use self::listener::Listeners;
 use self::sessions::Sessions;
 use self::state::AppState;
 use self::stream::Streams;
+use self::tap::Taps;
 use crate::budget::Budget;
 use crate::plan::{BODY_BYTES_MAX, Role};
 
@@ -102,6 +104,11 @@ pub struct Limits {
     /// Maximum number of streams to consoles, on both listeners: 64, and a quarter of the connections of the
     /// listener that has the admin routes. The operator and the collector of metrics always get in.
     pub streams_max: usize,
+    /// Maximum number of taps, on both listeners: 8, and an eighth of the connections of the listener that has
+    /// the admin routes. Each makes copies of what it shows.
+    pub taps_max: usize,
+    /// Time after which a tap ends: 10 min. Nobody forgets one for ever.
+    pub tap_time: Duration,
     /// Time after which a stream that has had nothing to say gives a sign of life: 10 s. Rights are checked
     /// again before it does.
     pub beat_time: Duration,
@@ -129,6 +136,8 @@ impl Default for Limits {
             admin_connections_max: 256,
             waiting_max: 512,
             streams_max: 64,
+            taps_max: 8,
+            tap_time: Duration::from_secs(600),
             beat_time: Duration::from_secs(10),
             body_bytes_max: BODY_BYTES_MAX,
             arriving_bytes_max: 64 << 20,
@@ -184,6 +193,7 @@ impl Server {
         let answers = Arc::new(Answers::new(limits.waiting_max.min(connections_max / 4)));
         let places = limits.streams_max.min((connections_max / 4).max(1));
         let streams = Arc::new(Streams::new(places));
+        let taps = Arc::new(Taps::new(limits.taps_max.min((connections_max / 8).max(1))));
         let limits = Arc::new(limits);
         let state = |address: SocketAddr| {
             Arc::new(AppState {
@@ -194,6 +204,7 @@ impl Server {
                 answers: answers.clone(),
                 sessions: sessions.clone(),
                 streams: streams.clone(),
+                taps: taps.clone(),
                 loopback: address.ip().is_loopback(),
             })
         };
@@ -281,6 +292,8 @@ fn table() -> Vec<Route> {
         row(POST, "/v1/session", Page, session::sign_in),
         row(DELETE, "/v1/session", Page, session::sign_out),
         row(GET, "/v1/stream", Needs(Read), stream::stream),
+        row(GET, "/v1/tap/sources/{source}", Needs(Read), tap::source),
+        row(GET, "/v1/tap/channels/{channel}", Needs(Read), tap::channel),
         row(POST, "/v1/sources/{source}/events", Sender, intake::take),
         row(
             Method::OPTIONS,

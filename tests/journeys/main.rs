@@ -41,5 +41,6 @@ mod starts;
 mod swaps;
 mod synced;
 mod trouble;
+mod watching;
 mod windows;
 mod wrong_input;

@@ -30,7 +30,8 @@ const MAY_USE: [(&str, &[&str]); 23] = [
     ("model", &[]),
     ("signature", &[]),
     ("metrics", &[]),
-    ("happenings", &["model"]),
+    ("tap", &["model"]),
+    ("happenings", &["model", "tap"]),
     ("index", &["model"]),
     ("store", &["index", "model"]),
     ("plugin", &["budget", "model"]),
@@ -47,11 +48,12 @@ const MAY_USE: [(&str, &[&str]); 23] = [
             "plugin",
             "signature",
             "store",
+            "tap",
         ],
     ),
     (
         "dispatch",
-        &["happenings", "model", "plugin", "store", "targets"],
+        &["happenings", "model", "plugin", "store", "tap", "targets"],
     ),
     ("config", &[]),
     (
@@ -69,7 +71,7 @@ const MAY_USE: [(&str, &[&str]); 23] = [
             "targets",
         ],
     ),
-    ("server", &["budget", "metrics", "model", "plan"]),
+    ("server", &["budget", "metrics", "model", "plan", "tap"]),
     (
         "app",
         &[
@@ -86,6 +88,7 @@ const MAY_USE: [(&str, &[&str]); 23] = [
             "plugin",
             "server",
             "store",
+            "tap",
             "targets",
         ],
     ),
@@ -107,6 +110,7 @@ const MAY_USE: [(&str, &[&str]); 23] = [
             "server",
             "signature",
             "store",
+            "tap",
             "targets",
         ],
     ),

@@ -22,6 +22,7 @@ use crate::model::Timestamp;
 use crate::plan::{self, Plan};
 use crate::plugin::ChannelChain;
 use crate::store::{self, Limits, Subscription};
+use crate::tap::Side;
 use crate::targets::{Mark, Opening};
 
 /// Maximum number of quarantined events of a source. While it is reached, requests with failing
@@ -209,7 +210,7 @@ impl Inner {
                     (activity, before.requests.clone(), before.since)
                 },
             );
-            if let Some(recorder) = self.happenings.recorder(name) {
+            if let Some(recorder) = self.happenings.recorder(Side::Source, name) {
                 activity.record_with(recorder);
             }
             let accept_status = source.accept_status;
@@ -419,7 +420,7 @@ impl Inner {
         });
         let (default_renderer, shares) = (self.default_renderer.clone(), plan.shares);
         Setup {
-            recorder: self.happenings.recorder(&options.name),
+            recorder: self.happenings.recorder(Side::Channel, &options.name),
             options,
             subscription,
             chain,

@@ -21,6 +21,7 @@ use crate::server::{
 };
 use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused};
 use crate::sync::lock;
+use crate::tap::{Point, Side};
 use crate::targets::feed;
 
 /// Entities or events read at once while a filter is applied.
@@ -195,6 +196,22 @@ impl Look for Inner {
                 ..views::preview(&self.live.load(), &channel, &id, preview)
             })
         })
+    }
+
+    fn point(&self, side: Side, name: &str) -> Result<Arc<Point>, Problem> {
+        let live = self.live.load();
+        let (kind, known) = match side {
+            Side::Source => (
+                "source",
+                live.sources.get_key_value(name).map(|(name, _)| name),
+            ),
+            Side::Channel => (
+                "channel",
+                live.channels.get_key_value(name).map(|(name, _)| name),
+            ),
+        };
+        let name = known.ok_or_else(|| Problem::unknown(kind, name))?;
+        Ok(self.happenings.point(side, name))
     }
 
     fn feed(&self, name: &str) -> Result<server::Feed, Problem> {

@@ -44,7 +44,10 @@ impl Intake for HttpIntake {
 
     fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let admitted = http::admit(&self.source, headers);
-        admitted.map_err(|rejection| rejected_by(&self.source, &rejection))
+        admitted.map_err(|rejection| {
+            self.source.tell_rejected(&rejection);
+            rejected_by(&self.source, &rejection)
+        })
     }
 
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted> {

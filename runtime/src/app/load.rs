@@ -19,8 +19,8 @@ use crate::ingest::{self, Mapping};
 use crate::model::{Event, View};
 use crate::plan::{self, Complaint, Plan};
 use crate::plugin::{
-    Binary, Binding, ChannelChain, Component, EntityVerdict, Fault, Host, Kept, Priority, Room,
-    SourceChain,
+    Binary, Binding, ChannelChain, Component, EntityVerdict, Fault, Host, Kept, Priority, Role,
+    Room, SourceChain,
 };
 
 /// All components and chains of a plan.
@@ -510,6 +510,10 @@ impl Mapping for Maps {
         let (items, room) = ((events, range), Some(room.clone()));
         Box::pin((self.host).map_within(&self.chain, items, Priority::Ingest, room))
     }
+
+    fn stages(&self) -> Vec<(Arc<str>, Role)> {
+        self.chain.stages()
+    }
 }
 
 /// A channel's chain, as dispatch calls it.
@@ -533,5 +537,9 @@ impl dispatch::Render for Renders {
         self.chain
             .renderer()
             .map_or_else(|| "".into(), |renderer| renderer.component().label().into())
+    }
+
+    fn stages(&self) -> Vec<(Arc<str>, Role)> {
+        self.chain.stages()
     }
 }

@@ -1,13 +1,17 @@
 //! The HTTP client that all commands share: one connection, clear errors, and problems in the
 //! server's own words.
 
+mod events;
+
 use std::time::Duration;
 
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::response::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -17,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
+pub(super) use self::events::Events;
 use super::Failure;
 use super::table::plain;
 use crate::server::views::List;
@@ -138,9 +143,8 @@ impl Client {
 
     /// Requests without a body; returns the response whatever its status.
     pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Response, Failure> {
-        let token = self.token.iter();
-        let headers = token.map(|token| (AUTHORIZATION, token.clone())).collect();
-        self.request(method, path, headers, Bytes::new()).await
+        self.request(method, path, self.authorization(), Bytes::new())
+            .await
     }
 
     /// The items of a list, page by page, at most `limit`, and the `next` of the last page.
@@ -183,22 +187,8 @@ impl Client {
         headers: Vec<(HeaderName, HeaderValue)>,
         body: Bytes,
     ) -> Result<Response, Failure> {
-        let url = format!("{}{path}", self.base);
-        let mut request = Request::builder().method(method).uri(&url);
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        let request = request
-            .body(Full::new(body))
-            .map_err(|error| Failure::Usage(format!("the URL `{url}` cannot be used: {error}")))?;
         let exchange = async {
-            let response = match &self.pool {
-                Transport::Plain(pool) => pool.request(request).await,
-                Transport::Tls(pool) => pool.request(request).await,
-            };
-            let response = response
-                .map_err(|error| self.unreachable(&innermost(&error), error.is_connect()))?;
-            let (parts, body) = response.into_parts();
+            let (parts, body) = self.begin(method, path, headers, body).await?;
             let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await;
             let body = body.map_err(|error| {
                 self.unreachable(&format!("the response was cut off: {error}"), false)
@@ -209,15 +199,44 @@ impl Client {
                 body: body.to_bytes(),
             })
         };
-        let late = || {
-            Err(self.unreachable(
-                &format!("no response within {} s", self.time_max.as_secs()),
-                false,
-            ))
-        };
         timeout(self.time_max, exchange)
             .await
-            .unwrap_or_else(|_| late())
+            .unwrap_or_else(|_| Err(self.late()))
+    }
+
+    /// Sends a request and waits for the head of the response.
+    async fn begin(
+        &self,
+        method: Method,
+        path: &str,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: Bytes,
+    ) -> Result<(Parts, Incoming), Failure> {
+        let url = format!("{}{path}", self.base);
+        let mut request = Request::builder().method(method).uri(&url);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request
+            .body(Full::new(body))
+            .map_err(|error| Failure::Usage(format!("the URL `{url}` cannot be used: {error}")))?;
+        let response = match &self.pool {
+            Transport::Plain(pool) => pool.request(request).await,
+            Transport::Tls(pool) => pool.request(request).await,
+        };
+        let response =
+            response.map_err(|error| self.unreachable(&innermost(&error), error.is_connect()))?;
+        Ok(response.into_parts())
+    }
+
+    fn authorization(&self) -> Vec<(HeaderName, HeaderValue)> {
+        let token = self.token.iter();
+        token.map(|token| (AUTHORIZATION, token.clone())).collect()
+    }
+
+    fn late(&self) -> Failure {
+        let seconds = self.time_max.as_secs();
+        self.unreachable(&format!("no response within {seconds} s"), false)
     }
 
     fn unreachable(&self, why: &str, connecting: bool) -> Failure {

@@ -67,6 +67,8 @@ fn the_definition_of_the_commands_holds_together() {
         "quarantine",
         "source",
         "plugin",
+        "tap",
+        "top",
     ] {
         assert!(
             help.lines()

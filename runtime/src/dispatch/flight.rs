@@ -9,6 +9,7 @@ use super::prepare::{Content, Prepared};
 use super::retry::{KEYS_MAX, Tried};
 use crate::model::{EntityId, Failure, PartsDigest, Rendering, Sequence};
 use crate::store::{Ending, Holds};
+use crate::targets::http::Exchange;
 use crate::targets::{self, DeliveryId, ENVELOPE_BYTES};
 
 /// The code of a refusal by the target, not by a plugin.
@@ -173,6 +174,18 @@ pub(crate) struct Sent {
     pub(crate) outcome: Option<targets::Outcome>,
     /// Whether the attempt was a probe, which does not count as an attempt at the entity.
     pub(crate) probe: bool,
+    /// The requests that were made for it, if somebody looks.
+    pub(crate) requests: Vec<MadeRequest>,
+}
+
+/// A request that was made for an entity.
+#[derive(Clone, Debug)]
+pub(crate) struct MadeRequest {
+    /// The entities in it.
+    pub(crate) items: usize,
+    pub(crate) took: Duration,
+    /// The exchange, of a target that speaks HTTP.
+    pub(crate) exchange: Option<Arc<Exchange>>,
 }
 
 /// How a flight ends after sending.
@@ -305,6 +318,7 @@ mod tests {
             id,
             bytes: 0,
             content,
+            room: None,
         }
     }
 
@@ -497,7 +511,11 @@ mod tests {
                 &options(),
                 &ready("e"),
                 attempts,
-                Sent { outcome, probe },
+                Sent {
+                    outcome,
+                    probe,
+                    requests: Vec::new(),
+                },
                 1.0,
             )
         };
@@ -590,6 +608,7 @@ mod tests {
             Sent {
                 outcome: Some(targets::Outcome::Delivered),
                 probe: false,
+                requests: Vec::new(),
             },
             0.0,
         );

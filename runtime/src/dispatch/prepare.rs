@@ -10,11 +10,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Options, Setup, default_renderer};
+use crate::happenings::Recorder;
 use crate::model::{
     Entity, EntityId, Failure, Lane, Ordinal, Rendering, Sequence, Timestamp, Track, View,
     facet_matches, satisfied,
 };
-use crate::plugin::{EntityVerdict, Failed, Priority, Room};
+use crate::plugin::{EntityVerdict, Failed, Priority, Role, Room};
 use crate::store::{Lease, Store, digest};
 
 /// The maximum number of entities passed to a chain in one call.
@@ -55,6 +56,11 @@ pub trait Render: Send + Sync + 'static {
     /// Name and digest of the renderer, for the header `weir-plugin`; empty if there are only
     /// filters.
     fn label(&self) -> Arc<str>;
+
+    /// What each entity passes, in order: the labels of plugins, each with its role.
+    fn stages(&self) -> Vec<(Arc<str>, Role)> {
+        Vec::new()
+    }
 }
 
 /// A leased entity with its content for the target.
@@ -72,6 +78,8 @@ pub(crate) struct Prepared {
     /// Bytes of the entity that was read.
     pub(crate) bytes: usize,
     pub(crate) content: Content,
+    /// Has what its plugins have logged, if somebody looks.
+    pub(crate) room: Option<Arc<Room>>,
 }
 
 /// The result of a preparation.
@@ -185,6 +193,7 @@ pub(crate) async fn prepare(
         return stopped([taken, rest].concat(), unreadable);
     }
     let looks = looks(&setup.options, &entities);
+    let mut heard = None;
     let contents = match &setup.chain {
         Some(chain) => {
             let priority = match taken.first().map(|taken| taken.track) {
@@ -193,6 +202,11 @@ pub(crate) async fn prepare(
             };
             let bytes = |entity: &Option<Arc<Entity>>| entity.as_ref().map_or(0, |it| it.bytes());
             let room = memory.rendering(entities.iter().map(bytes).sum());
+            let taps = setup.recorder.as_ref().and_then(Recorder::taps);
+            if taps.is_some_and(|taps| taps.expects(|_| true)) {
+                room.listen();
+                heard = Some(room.clone());
+            }
             let options = &setup.options;
             let contents =
                 rendered(chain.as_ref(), options, &entities, &looks, priority, &room).await;
@@ -211,7 +225,10 @@ pub(crate) async fn prepare(
     let (mut done, mut not_rendered) = (unreadable, Vec::new());
     for ((taken, entity), (look, content)) in whole {
         match content {
-            Some(content) => done.push(prepared(taken, entity.as_deref(), look, content)),
+            Some(content) => done.push(Prepared {
+                room: heard.clone(),
+                ..prepared(taken, entity.as_deref(), look, content)
+            }),
             None => not_rendered.push(taken),
         }
     }
@@ -336,6 +353,7 @@ fn unread(taken: Lease, why: String) -> Prepared {
         id: None,
         bytes: 0,
         content: Content::Unread(why),
+        room: None,
         taken,
     }
 }
@@ -355,6 +373,7 @@ fn prepared(
         id: entity.map(|entity| entity.id.clone()),
         bytes: entity.map_or(0, Entity::bytes),
         content,
+        room: None,
         taken,
     }
 }

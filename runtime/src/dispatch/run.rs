@@ -14,6 +14,7 @@ mod deliver;
 mod record;
 mod settle;
 mod take;
+mod tell;
 mod walked;
 
 use std::collections::{HashSet, VecDeque};

@@ -4,16 +4,19 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
+use hashbrown::HashMap;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::flight::{Ready, Sent};
+use super::flight::{MadeRequest, Ready, Sent};
 use super::handle::Permit;
 use super::status::Counters;
 use crate::failpoint;
-use crate::model::Sequence;
+use crate::model::{EntityId, Sequence};
 use crate::store::Holds;
+use crate::targets::http::{Exchange, witness};
 use crate::targets::{DeliveryId, Form, Item, Outcome};
 
 /// Everything that a send needs from its channel.
@@ -23,6 +26,8 @@ pub(crate) struct SendContext {
     pub(crate) batch: usize,
     /// The newest sequence that is durable.
     pub(crate) watermark: watch::Receiver<Sequence>,
+    /// Whether somebody looks at an entity of the batch.
+    pub(crate) watched: bool,
 }
 
 /// The outcome of an item; `None` if no attempt was made, because the breaker did not admit one.
@@ -41,6 +46,7 @@ pub(crate) async fn send(
         context: &context,
         permit: &mut permit,
         made: 0,
+        seen: HashMap::new(),
     };
     let outcomes = if batch.iter().all(|ready| ready.stale_keys.is_empty()) {
         let compares = request.permit.nature().compares;
@@ -50,11 +56,19 @@ pub(crate) async fn send(
         request.deliver_moved(&batch).await
     };
     debug_assert_eq!(outcomes.len(), batch.len(), "one outcome an entity");
-    let made = request.made;
+    let Requests { made, mut seen, .. } = request;
     let sent = batch
         .into_iter()
         .zip(outcomes)
-        .map(|(ready, outcome)| (ready, Sent { outcome, probe }))
+        .map(|(ready, outcome)| {
+            let requests = seen.remove(&ready.id).unwrap_or_default();
+            let sent = Sent {
+                outcome,
+                probe,
+                requests,
+            };
+            (ready, sent)
+        })
         .collect();
     (sent, made)
 }
@@ -64,6 +78,8 @@ struct Requests<'a> {
     context: &'a SendContext,
     permit: &'a mut Permit,
     made: usize,
+    /// The requests for each entity, if somebody looks.
+    seen: HashMap<EntityId, Vec<MadeRequest>>,
 }
 
 impl Requests<'_> {
@@ -162,8 +178,16 @@ impl Requests<'_> {
         let durable = *self.context.watermark.borrow();
         let newest = items.iter().map(|item| item.sequence).max();
         let head = newest.unwrap_or_default().max(durable);
-        match self.permit.attempt(items, form, head).await {
+        let attempt = self.permit.attempt(items, form, head);
+        let (attempted, exchanges) = match self.context.watched {
+            true => witness(attempt).await,
+            false => (attempt.await, Vec::new()),
+        };
+        match attempted {
             Some((outcomes, took)) => {
+                if self.context.watched {
+                    self.note(items, took, exchanges);
+                }
                 self.context.counters.attempt(took);
                 self.made += 1;
                 failpoint::pass(if items.iter().any(|item| item.rendering.is_none()) {
@@ -174,6 +198,22 @@ impl Requests<'_> {
                 outcomes.into_iter().map(Some).collect()
             }
             None => vec![None; items.len()],
+        }
+    }
+
+    fn note(&mut self, items: &[Item], took: Duration, exchanges: Vec<Exchange>) {
+        let made = |exchange: Option<Exchange>| MadeRequest {
+            items: items.len(),
+            took: exchange.as_ref().map_or(took, Exchange::took),
+            exchange: exchange.map(Arc::new),
+        };
+        let made: Vec<MadeRequest> = match exchanges.is_empty() {
+            true => vec![made(None)],
+            false => exchanges.into_iter().map(Some).map(made).collect(),
+        };
+        for item in items {
+            let seen = self.seen.entry(item.entity.clone()).or_default();
+            seen.extend(made.iter().cloned());
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::handle::TargetStatus;
 use super::hours::{Hours, Span};
 use crate::model::{Lane, Timestamp};
-use crate::store::{Debounce, Owed};
+use crate::store::{Debounce, Ending, Owed};
 
 /// The ways in which an entity's flight can end, as metrics name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,20 @@ impl DeliveryResult {
         DeliveryResult::Held,
         DeliveryResult::Refused,
     ];
+
+    /// That of a flight that ended like this.
+    pub(super) fn of(ending: &Ending) -> DeliveryResult {
+        match ending {
+            Ending::Delivered { .. } => DeliveryResult::Delivered,
+            Ending::Withdrawn => DeliveryResult::Withdrawn,
+            Ending::Suppressed => DeliveryResult::Suppressed,
+            Ending::Withheld(_) => DeliveryResult::Withheld,
+            Ending::Counted => DeliveryResult::Counted,
+            Ending::Parked { .. } => DeliveryResult::Parked,
+            Ending::Held => DeliveryResult::Held,
+            Ending::Refused(_) => DeliveryResult::Refused,
+        }
+    }
 
     /// The label in metrics.
     pub fn name(self) -> &'static str {

@@ -31,6 +31,7 @@ mod pace;
 mod quiet;
 mod refused;
 mod sockets;
+mod tapped;
 mod trouble;
 mod waiting;
 

@@ -13,6 +13,7 @@ use super::{ChangeCounts, EventCounts};
 use crate::happenings::Recorder;
 use crate::model::{EntityId, Event, Timestamp};
 use crate::sync::lock;
+use crate::tap::Open;
 
 /// Number of recent events, and of recently written entities, that are kept so that a new plugin
 /// can be tried on them.
@@ -75,6 +76,11 @@ impl Activity {
     pub fn record_with(&self, recorder: Recorder) {
         // A source has one for as long as it is there.
         let _ = self.recorder.set(recorder);
+    }
+
+    /// The taps that are open on the source.
+    pub(super) fn taps(&self) -> Option<Open> {
+        self.recorder()?.taps()
     }
 
     pub(super) fn recorder(&self) -> Option<&Recorder> {

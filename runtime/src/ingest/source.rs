@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::change::{self, Rules};
 use super::envelope::{self, Opened, Unread};
 use super::named;
+use super::tapped::Tapped;
 use super::{
     Activity, ChangeCounts, EventCounts, Incoming, ItemProblem, Mapping, Named, Options,
     PROBLEMS_MAX, Rejection, Summary, unpack, verify,
@@ -77,6 +78,11 @@ impl Source {
     /// # Errors
     /// See [`Rejection`]; if the request was taken in part, the rejection says which part.
     pub async fn accept(&self, incoming: Incoming) -> Result<Summary, Rejection> {
+        let taken = self.take(incoming).await;
+        taken.inspect_err(|rejection| self.tell_rejected(rejection))
+    }
+
+    async fn take(&self, incoming: Incoming) -> Result<Summary, Rejection> {
         let (bytes, limit) = (incoming.body.len() as u64, self.options.body_bytes_max);
         if bytes > limit {
             return Err(Rejection::TooLarge {
@@ -103,8 +109,15 @@ impl Source {
         let mut done = self.take_all(&events, lane, &memory, named.as_mut()).await;
         if !unread.is_empty() && !done.is_stopped() {
             indexes.extend(unread.iter().map(|unread| unread.index));
+            let mut tapped = self.tapped(None);
+            if let Some(tapped) = &mut tapped {
+                tapped.choose_unread(&unread);
+            }
             let commits = unread.into_iter().map(|item| self.keep_unread(item, lane));
             let kept = self.commit(&[], commits.collect(), |_| lane).await;
+            if let Some(tapped) = tapped {
+                tapped.tell(&[], &kept);
+            }
             done.add(kept, events.len());
         }
         let sequence = self.head(&done);
@@ -173,22 +186,30 @@ impl Source {
         events: &[Event],
         verdicts: Vec<EventVerdict>,
         lane: Option<Lane>,
+        mut tapped: Option<&mut Tapped>,
     ) -> Vec<Commit> {
         let mut verdicts = verdicts.into_iter();
         let mut commits = Vec::with_capacity(events.len());
         let mut since_yield = 0;
-        for event in events.iter() {
-            let effect = self.effect(event, verdicts.next(), lane, self.chain.is_none());
+        for (at, event) in events.iter().enumerate() {
+            let verdict = verdicts.next();
+            let tapped = tapped.as_mut();
+            let choosing = tapped.and_then(|tapped| tapped.choose(at, event, verdict.as_ref()));
+            let effect = self.effect(event, verdict, lane, self.chain.is_none());
             since_yield += match &effect {
                 Effect::Changes(changes) => changes.len(),
                 Effect::Filtered | Effect::Quarantine(_) => 1,
             };
-            commits.push(Commit {
+            let commit = Commit {
                 source: self.options.name.clone(),
                 identity: self.identity(event),
                 arrival: None,
                 effect,
-            });
+            };
+            if let Some(choosing) = choosing {
+                choosing.by(event, &commit);
+            }
+            commits.push(commit);
             if since_yield >= PIECE {
                 since_yield = 0;
                 tokio::task::yield_now().await;

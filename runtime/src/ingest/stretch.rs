@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::named::{self, Named};
 use super::source::{Done, Source, Trouble, event_bytes};
+use super::tapped::Tapped;
 use crate::budget::Reservation;
 use crate::model::{Event, Lane};
 use crate::plugin::{EventVerdict, Room};
@@ -39,6 +40,7 @@ struct Stretch {
     bytes: u64,
     /// It ends where the room for its results was used up.
     full: bool,
+    tapped: Option<Tapped>,
 }
 
 impl Stretch {
@@ -86,6 +88,7 @@ impl Source {
                 range,
                 commits,
                 bytes,
+                tapped,
                 ..
             } = stretch;
             self.note_written(&commits);
@@ -96,6 +99,9 @@ impl Source {
                 self.decide(events, from, most, lane, memory)
             );
             memory.shrink(bytes);
+            if let Some(tapped) = tapped {
+                tapped.tell(&events[range.clone()], &done);
+            }
             if let (Some(named), Some(undecided)) = (&mut named, undecided) {
                 let head = self.head(&done);
                 named.add(undecided, &done.verdicts, head);
@@ -145,6 +151,7 @@ impl Source {
         // Each event may be copied: into a change, or because it is quarantined.
         memory.grow(copies).ok()?;
         let room = Room::new(memory.clone(), RESULTS_BYTES_MAX);
+        let mut tapped = self.tapped(Some(&room));
         let verdicts = match &self.chain {
             Some(chain) if !range.is_empty() => {
                 chain.map(events.clone(), range.clone(), &room).await
@@ -161,7 +168,9 @@ impl Source {
             memory.shrink(held);
             return None;
         }
-        let commits = self.commits(&events[range.clone()], verdicts, lane).await;
+        let commits = self
+            .commits(&events[range.clone()], verdicts, lane, tapped.as_mut())
+            .await;
         let bytes = commits.iter().map(commit_bytes).sum::<u64>().min(held);
         memory.shrink(held - bytes);
         Some(Stretch {
@@ -169,6 +178,7 @@ impl Source {
             commits,
             bytes,
             full: room.was_full(),
+            tapped,
         })
     }
 }

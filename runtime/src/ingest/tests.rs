@@ -1,5 +1,7 @@
 //! Tests of whole requests against the store that is the specification.
 
+mod tapped;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};

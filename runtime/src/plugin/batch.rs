@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::plugin::bindings::{Answer, Answers};
 use crate::plugin::chain::{Chain, Items, Stage};
 use crate::plugin::instance::Halt;
+use crate::plugin::log::Listening;
 use crate::plugin::pool::Pool;
 use crate::plugin::room::{Room, bytes_of, bytes_of_verdict};
 use crate::plugin::standing;
@@ -146,6 +147,7 @@ impl Batch {
     /// Continues until the batch is done or its turn is over.
     pub(super) fn run(&mut self, pool: &Pool, lane: Lane) -> Progress {
         let began = Instant::now();
+        let _listening = Listening::of(self.room.as_ref());
         let chain = self.chain.clone();
         // Its results would be dropped, so they need not be made.
         self.full = !self.first && self.room.as_ref().is_some_and(|room| room.was_full());

@@ -220,6 +220,14 @@ impl Chain {
         self.bindings.iter().map(label).collect()
     }
 
+    /// What each item passes, in order: the labels of plugins, each with its role.
+    pub fn stages(&self) -> Vec<(Arc<str>, Role)> {
+        let stages = self.stages.iter();
+        stages
+            .map(|stage| (stage.plugin.component().label().into(), stage.role))
+            .collect()
+    }
+
     /// Whether another chain is equivalent: the same components with the same settings.
     pub fn same_as(&self, other: &Chain) -> bool {
         self.bindings.len() == other.bindings.len()

@@ -4,9 +4,12 @@
 //! The last line of level error is kept during a call, because a panic hook logs at that level, and
 //! the trap itself does not contain the reason.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex};
 
 use crate::plugin::quota::Quota;
+use crate::plugin::room::Room;
+use crate::sync::lock;
 
 /// The level of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,18 @@ pub enum Level {
     Warn,
     /// Something failed.
     Error,
+}
+
+impl Level {
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
 }
 
 /// One line that a plugin logged.
@@ -107,9 +122,64 @@ impl Log {
             kept.push(Line { level, message });
             return;
         }
+        LISTENING.with_borrow(|room| {
+            if let Some(heard) = room.as_ref().and_then(|room| room.heard()) {
+                heard.add(&self.plugin, level, message);
+            }
+        });
         let plugin = &*self.plugin;
         self.quota
             .log(plugin, message.len(), || log(plugin, level, message));
+    }
+}
+
+thread_local! {
+    /// The room of the batch that this worker runs, if somebody looks at it.
+    static LISTENING: RefCell<Option<Arc<Room>>> = const { RefCell::new(None) };
+}
+
+/// While this lives, the lines that plugins log on this thread are kept in a room as well.
+pub(super) struct Listening;
+
+impl Listening {
+    /// Listens if the room does.
+    pub(super) fn of(room: Option<&Arc<Room>>) -> Option<Listening> {
+        let room = room.filter(|room| room.heard().is_some())?;
+        LISTENING.set(Some(room.clone()));
+        Some(Listening)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        LISTENING.set(None);
+    }
+}
+
+/// The most bytes of lines that are kept for whoever looks.
+const HEARD_BYTES_MAX: usize = 16 << 10;
+
+/// Lines that plugins have logged, each with its plugin, for whoever looks at the items of a call.
+#[derive(Debug, Default)]
+pub(super) struct Heard(Mutex<(usize, Vec<(Arc<str>, Line)>)>);
+
+impl Heard {
+    fn add(&self, plugin: &Arc<str>, level: Level, message: &str) {
+        let mut heard = lock(&self.0);
+        let (bytes, lines) = &mut *heard;
+        // An empty line takes memory too.
+        *bytes += message.len() + 64;
+        if *bytes <= HEARD_BYTES_MAX {
+            let message = plain(message, usize::MAX);
+            lines.push((plugin.clone(), Line { level, message }));
+        }
+    }
+
+    /// The lines of a plugin, in order.
+    pub(super) fn of(&self, plugin: &str) -> Vec<Line> {
+        let heard = lock(&self.0);
+        let lines = heard.1.iter().filter(|(by, _)| **by == *plugin);
+        lines.map(|(_, line)| line.clone()).collect()
     }
 }
 
@@ -157,5 +227,26 @@ mod tests {
         assert_eq!(log.last_error(), Some("panicked at line 1"));
         log.begin(40);
         assert_eq!(log.last_error(), None);
+    }
+    #[test]
+    fn whoever_looks_at_a_batch_hears_its_lines_and_no_others() {
+        let room = Room::apart(0, true);
+        let mut log = Log::new("erp@1".into(), Arc::default(), false);
+        log.begin(1 << 20);
+        assert!(Listening::of(Some(&room)).is_none(), "nobody looks");
+        room.listen();
+        log.write(Level::Info, "before");
+        {
+            let _listening = Listening::of(Some(&room));
+            log.write(Level::Warn, "two\nlines");
+            for _ in 0..1_000 {
+                log.write(Level::Info, &"x".repeat(100));
+            }
+        }
+        log.write(Level::Info, "after");
+        let lines = room.lines_of("erp@1");
+        assert_eq!(lines[0], "warn: two lines");
+        assert!(lines.len() > 1 && lines.iter().map(String::len).sum::<usize>() <= 20 << 10);
+        assert!(room.lines_of("shop@1").is_empty());
     }
 }

@@ -5,13 +5,14 @@
 //! items count as not run: the caller uses what it has, and runs the rest when there is room again.
 //! A plugin has no memory, so nothing happens twice.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use crate::budget::Reservation;
 use crate::model::Change;
 use crate::plugin::batch::Verdict;
 use crate::plugin::bindings::Answer;
+use crate::plugin::log::Heard;
 
 /// The memory that a change takes in addition to its bytes.
 const CHANGE_OVERHEAD_BYTES: usize = 256;
@@ -30,6 +31,8 @@ pub struct Room {
     refused: AtomicBool,
     /// Bytes of the largest result for which there was no room.
     wanted: AtomicU64,
+    /// Where the lines are kept that plugins log meanwhile, if somebody looks.
+    heard: OnceLock<Heard>,
 }
 
 impl Room {
@@ -52,7 +55,30 @@ impl Room {
             taken: AtomicU64::new(0),
             refused: AtomicBool::new(false),
             wanted: AtomicU64::new(0),
+            heard: OnceLock::new(),
         })
+    }
+
+    /// Keeps the lines that plugins log from now on, as well as logging them.
+    pub fn listen(&self) {
+        self.heard.get_or_init(Heard::default);
+    }
+
+    /// Where lines are kept, after [`Room::listen`].
+    pub(super) fn heard(&self) -> Option<&Heard> {
+        self.heard.get()
+    }
+
+    /// The lines that a plugin has logged since [`Room::listen`], each with its level.
+    pub fn lines_of(&self, plugin: &str) -> Vec<String> {
+        let lines = self
+            .heard()
+            .map(|heard| heard.of(plugin))
+            .unwrap_or_default();
+        let lines = lines.into_iter();
+        lines
+            .map(|line| format!("{}: {}", line.level.name(), line.message))
+            .collect()
     }
 
     /// The bytes of the results that the caller got.

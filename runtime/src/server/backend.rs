@@ -24,6 +24,7 @@ use crate::budget::Reservation;
 use crate::metrics::Snapshot;
 use crate::model::{EntityId, Lane, Sequence, Timestamp};
 use crate::plan::Token;
+use crate::tap::{Point, Side};
 
 /// A result that may take a while.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send + 'a>>;
@@ -81,6 +82,8 @@ pub trait Look: Send + Sync + 'static {
     fn feed(&self, channel: &str) -> Result<Feed, Problem> {
         Err(Problem::unknown("feed", channel))
     }
+    /// Where a source or a channel is tapped.
+    fn point(&self, side: Side, name: &str) -> Result<Arc<Point>, Problem>;
     /// Whether events can be taken in.
     ///
     /// # Errors

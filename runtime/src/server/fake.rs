@@ -13,6 +13,7 @@ use super::*;
 use crate::metrics::{Snapshot, SourceFigures};
 use crate::model::{EntityId, Timestamp};
 use crate::plan::Token;
+use crate::tap::{Point, Points, Side};
 
 /// The longest body of the source.
 pub(crate) const BODY_BYTES_MAX: u64 = 100_000;
@@ -38,6 +39,8 @@ pub(crate) struct Fake {
     pub(crate) looks: std::sync::atomic::AtomicUsize,
     /// Bytes by which its configuration is longer than usual.
     pub(crate) config_bytes: Mutex<usize>,
+    /// Where its source and channels are tapped.
+    pub(crate) points: Points,
 }
 
 /// The intake of `erp`.
@@ -366,6 +369,14 @@ impl Look for Fake {
             .into_iter()
             .find(|channel| channel.name == name);
         known.ok_or_else(|| Problem::unknown("channel", name))
+    }
+
+    fn point(&self, side: Side, name: &str) -> Result<Arc<Point>, Problem> {
+        match side {
+            Side::Source => self.known_source(name)?,
+            Side::Channel => self.known_channel(name)?,
+        }
+        Ok(self.points.of(side, &name.into()))
     }
 
     fn feed(&self, channel: &str) -> Result<Feed, Problem> {

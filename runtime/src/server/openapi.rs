@@ -7,6 +7,7 @@
 
 mod browsers;
 mod schemas;
+mod taps;
 
 use std::sync::LazyLock;
 
@@ -216,6 +217,7 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     all.extend(set_aside(schemas));
     all.extend(jobs(schemas));
     all.extend(browsers::operations(schemas));
+    all.extend(taps::operations(schemas));
     all
 }
 

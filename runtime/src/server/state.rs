@@ -6,6 +6,7 @@ use super::answers::Answers;
 use super::arrivals::Arrivals;
 use super::sessions::Sessions;
 use super::stream::Streams;
+use super::tap::Taps;
 use super::{Backend, Limits};
 use crate::budget::Budget;
 
@@ -25,6 +26,8 @@ pub(super) struct AppState {
     pub(super) sessions: Arc<Sessions>,
     /// The streams of consoles, on all listeners.
     pub(super) streams: Arc<Streams>,
+    /// The taps, on all listeners.
+    pub(super) taps: Arc<Taps>,
     /// Whether this listener can be reached from this machine only.
     pub(super) loopback: bool,
 }

@@ -228,7 +228,7 @@ fn time(timestamp: Timestamp) -> Value {
 }
 
 /// A server-sent event. Texts of others are in its data only, and JSON has no line breaks in texts.
-fn event(name: &str, data: Value) -> Bytes {
+pub(super) fn event(name: &str, data: Value) -> Bytes {
     Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
 }
 
@@ -252,15 +252,27 @@ pub(super) async fn stream(
         let event = viewer.event().await?;
         Some((Ok::<_, Infallible>(event), viewer))
     });
+    Ok(endless(Body::from_stream(events)))
+}
+
+/// A response of server-sent events.
+pub(super) fn endless(events: Body) -> Response {
     let head = [
         (CONTENT_TYPE.as_str(), "text/event-stream"),
         (CACHE_CONTROL.as_str(), "no-cache, no-transform"),
         // nginx would keep events until it has a page of them.
         ("x-accel-buffering", "no"),
     ];
-    let mut response = (head, Body::from_stream(events)).into_response();
+    let mut response = (head, events).into_response();
     response.extensions_mut().insert(Endless);
-    Ok(response)
+    response
+}
+
+/// Whether the sender of a request with these headers may still see what it began to read.
+pub(super) fn may_see(state: &AppState, headers: &HeaderMap) -> Result<(), Problem> {
+    let (needs, tokens) = (Access::Needs(Role::Read), state.backend.tokens());
+    let (sessions, loopback) = (&state.sessions, state.loopback);
+    check(needs, &tokens, sessions, loopback, &Method::GET, headers).map(|_| ())
 }
 
 /// A client of the stream.
@@ -288,7 +300,7 @@ impl Viewer {
         loop {
             sleep_until(self.next.min(self.said + beat_time)).await;
             // Always before anything is written: a token that was removed sees nothing more.
-            if let Err(problem) = self.may_see() {
+            if let Err(problem) = may_see(&self.state, &self.headers) {
                 self.is_over = true;
                 return Some(event("bye", json!({ "why": problem.code() })));
             }
@@ -306,21 +318,6 @@ impl Viewer {
                 return Some(event("beat", json!({})));
             }
         }
-    }
-
-    fn may_see(&self) -> Result<(), Problem> {
-        let (state, needs) = (&self.state, Access::Needs(Role::Read));
-        let tokens = state.backend.tokens();
-        let (sessions, headers) = (&state.sessions, &self.headers);
-        check(
-            needs,
-            &tokens,
-            sessions,
-            state.loopback,
-            &Method::GET,
-            headers,
-        )
-        .map(|_| ())
     }
 }
 

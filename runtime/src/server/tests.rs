@@ -4,6 +4,7 @@
 mod browsers;
 mod floods;
 mod streams;
+mod taps;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -23,6 +23,7 @@ mod sent;
 pub(super) mod status;
 pub(super) mod transport;
 mod wire;
+mod witness;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ use self::status::uncertain;
 use self::transport::{Broken, Transport};
 pub use self::transport::{Connections, Tls};
 pub(crate) use self::wire::Wire;
+use self::witness::Noting;
+pub(crate) use self::witness::{Exchange, witness};
 use super::{Outcome, Unusable};
 use crate::signature::Secret;
 
@@ -295,9 +298,21 @@ impl Client {
         request: Request<Sent>,
         token: Option<Arc<Token>>,
     ) -> Result<Answered, Outcome> {
+        let noting = Noting::begin(&request);
         let exchanged = self.transport.exchange(request, self.timeout).await;
         let cut = exchanged.as_ref().err();
         let cut = cut.map(|broken| broken.reason(self.timeout));
+        if let Some(noting) = noting {
+            let redactor = token
+                .as_ref()
+                .map_or(&self.redactor, |token| &token.redactor);
+            let answer = match &exchanged {
+                Ok((parts, body)) => Ok((parts, &body[..])),
+                Err(Broken::TooLong(answer)) => Ok((&answer.0, &answer.1[..])),
+                Err(_) => Err(redactor.redact_text(cut.as_deref().unwrap_or_default().as_bytes())),
+            };
+            noting.end(answer, redactor);
+        }
         match exchanged {
             Ok((parts, body)) => Ok(Answered {
                 parts,

@@ -195,6 +195,7 @@ impl Run {
                 counters: self.shared.counters.clone(),
                 batch: self.batch(),
                 watermark: self.store.watermark(),
+                watched: self.is_watched(&part),
             };
             let sending = send(context, kept.permit, part);
             let task = self.tasks.spawn(async move {

@@ -133,6 +133,15 @@ impl Run {
     }
 
     fn decided(&mut self, prepared: Prepared) -> Option<Settlement> {
+        let told = self.worth_telling(&prepared);
+        let end = self.decide(prepared);
+        if let (Some((taps, prepared)), Some(end)) = (told, &end) {
+            self.tell(&taps, &prepared, end, &[]);
+        }
+        end
+    }
+
+    fn decide(&mut self, prepared: Prepared) -> Option<Settlement> {
         let ordinal = prepared.taken.ordinal;
         let flight = self.flights.get_mut(&ordinal)?;
         let (track, revision) = (flight.track, prepared.revision);
@@ -252,7 +261,18 @@ impl Run {
         admits
     }
 
-    fn concluded(&mut self, ready: &Ready, sent: Sent) -> Option<Settlement> {
+    fn concluded(&mut self, ready: &Ready, mut sent: Sent) -> Option<Settlement> {
+        let requests = std::mem::take(&mut sent.requests);
+        let end = self.conclude(ready, sent);
+        if let (false, Some(end)) = (requests.is_empty(), &end)
+            && let Some(taps) = self.taps()
+        {
+            self.tell(&taps, &ready.prepared, end, &requests);
+        }
+        end
+    }
+
+    fn conclude(&mut self, ready: &Ready, sent: Sent) -> Option<Settlement> {
         let ordinal = ready.prepared.taken.ordinal;
         let attempts = self.flights.get(&ordinal)?.attempts;
         let chance = self.dice.f64();
@@ -321,16 +341,7 @@ impl Run {
     }
 
     fn end(&mut self, ordinal: Ordinal, revision: Sequence, ending: Ending) -> Settlement {
-        let counted = match &ending {
-            Ending::Delivered { .. } => Counted::Delivered,
-            Ending::Withdrawn => Counted::Withdrawn,
-            Ending::Suppressed => Counted::Suppressed,
-            Ending::Withheld(_) => Counted::Withheld,
-            Ending::Counted => Counted::Counted,
-            Ending::Parked { .. } => Counted::Parked,
-            Ending::Held => Counted::Held,
-            Ending::Refused(_) => Counted::Refused,
-        };
+        let counted = Counted::of(&ending);
         // What is held or parked is still owed.
         let settles = !matches!(counted, Counted::Held | Counted::Parked);
         let flight = self.flights.get(&ordinal);

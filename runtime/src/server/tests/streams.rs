@@ -5,48 +5,55 @@ use std::sync::atomic::Ordering;
 use super::*;
 
 /// An open stream, read event by event.
-struct Reader {
+pub(super) struct Reader {
     stream: TcpStream,
-    read: String,
+    read: Vec<u8>,
 }
 
 impl Reader {
     async fn open(server: &Server, headers: &str) -> Reader {
+        Reader::open_at(server, "/v1/stream", headers).await
+    }
+
+    pub(super) async fn open_at(server: &Server, path: &str, headers: &str) -> Reader {
         let mut stream = TcpStream::connect(server.ingest_addr()).await.unwrap();
-        let request = format!("GET /v1/stream HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         Reader {
             stream,
-            read: String::new(),
+            read: Vec::new(),
         }
     }
 
     /// The name and the data of the next event; `None` at the end.
-    async fn event(&mut self) -> Option<(String, Value)> {
+    pub(super) async fn event(&mut self) -> Option<(String, Value)> {
         let mut piece = [0; 16 << 10];
         loop {
-            if let Some(at) = self.read.find("event: ")
-                && let Some(length) = self.read[at..].find("\n\n")
+            let find = |from: usize, wanted: &[u8]| {
+                memchr::memmem::find(&self.read[from..], wanted).map(|at| from + at)
+            };
+            if let Some(begin) = find(0, b"event: ")
+                && let Some(end) = find(begin, b"\n\n")
             {
-                let event = self.read[at..at + length].to_owned();
-                self.read.drain(..at + length);
+                let event: Vec<u8> = self.read.drain(..end).skip(begin).collect();
+                let event = String::from_utf8(event).unwrap();
                 let (name, data) = event.split_once("\ndata: ").expect("a line of data");
                 let name = name.strip_prefix("event: ").unwrap().to_owned();
                 return Some((name, serde_json::from_str(data).unwrap()));
             }
             // The last chunk: the connection may go on.
-            if self.read.ends_with("\r\n0\r\n\r\n") {
+            if self.read.ends_with(b"\r\n0\r\n\r\n") {
                 return None;
             }
             let reading = timeout(Duration::from_secs(20), self.stream.read(&mut piece));
             match reading.await.expect("an event or the end") {
                 Ok(0) | Err(_) => return None,
-                Ok(length) => self.read += std::str::from_utf8(&piece[..length]).unwrap(),
+                Ok(length) => self.read.extend_from_slice(&piece[..length]),
             }
         }
     }
 
-    async fn named(&mut self, wanted: &str) -> Value {
+    pub(super) async fn named(&mut self, wanted: &str) -> Value {
         loop {
             let (name, data) = self.event().await.expect("it goes on");
             if name == wanted {
@@ -56,7 +63,7 @@ impl Reader {
     }
 }
 
-fn often() -> Limits {
+pub(super) fn often() -> Limits {
     Limits {
         beat_time: Duration::from_millis(50),
         ..Limits::default()

@@ -130,6 +130,20 @@ impl Address {
         shown
     }
 
+    /// The parts that [`Address::shown`] hides, as they are in the URL of a request.
+    pub(super) fn hidden(&self) -> Vec<String> {
+        let Some(url) = self.without_key() else {
+            return Vec::new();
+        };
+        let segments = url.path().split('/').filter(|part| may_be_secret(part));
+        let pairs = url.query().unwrap_or_default().split('&');
+        let values = pairs.filter_map(|pair| match pair.split_once('=') {
+            Some((_, value)) => Some(value).filter(|value| !value.is_empty()),
+            None => Some(pair).filter(|pair| may_be_secret(pair)),
+        });
+        segments.chain(values).map(str::to_owned).collect()
+    }
+
     /// Whether each entity has its own URL.
     pub fn is_keyed(&self) -> bool {
         matches!(self.uris, Uris::Keyed(_))

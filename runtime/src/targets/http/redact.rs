@@ -3,6 +3,7 @@
 //! the credentials.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use hyper::header::HeaderMap;
 use memchr::memmem;
@@ -19,9 +20,13 @@ const SECRET_BYTES_MIN: usize = 6;
 pub(super) const SEGMENT_BYTES_MIN: usize = 16;
 
 /// Redacts secrets in texts. It has each secret in all spellings, longest first, so that no part of
-/// one is left over.
+/// one is left over. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Redactor(Vec<Vec<u8>>);
+pub(crate) struct Redactor {
+    secrets: Arc<[Vec<u8>]>,
+    /// The parts of the target's address that are never shown, as they are in a URL.
+    hidden: Arc<[String]>,
+}
 
 impl Redactor {
     /// Redacts everything that authenticates us to the target: the credentials, the keys, and the
@@ -74,26 +79,69 @@ impl Redactor {
                 .filter_map(|pair| pair.split_once('='));
             values.for_each(|(_, value)| add(value.as_bytes()));
         }
-        Redactor(sorted(texts.into_iter()))
+        Redactor {
+            secrets: sorted(texts.into_iter()).into(),
+            hidden: address.hidden().into(),
+        }
     }
 
     /// The same, which also redacts this secret.
     pub(super) fn with(&self, secret: &str) -> Redactor {
         let known = self
-            .0
+            .secrets
             .iter()
             .map(|known| String::from_utf8_lossy(known).into_owned());
-        Redactor(sorted(known.chain(spellings(secret))))
+        Redactor {
+            secrets: sorted(known.chain(spellings(secret))).into(),
+            hidden: self.hidden.clone(),
+        }
     }
 
     /// Returns the text with each secret in it redacted.
     pub(crate) fn redact<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
         let mut shown = Cow::Borrowed(text);
-        for secret in &self.0 {
+        for secret in &*self.secrets {
             if let Some(covered) = cover(&shown, secret) {
                 shown = Cow::Owned(covered);
             }
         }
+        shown
+    }
+
+    /// The same, as text.
+    pub(super) fn redact_text(&self, text: &[u8]) -> String {
+        String::from_utf8_lossy(&self.redact(text)).into_owned()
+    }
+
+    /// The URL of a request without its secrets.
+    pub(super) fn redact_url(&self, url: &str) -> String {
+        let (path, query) = match url.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (url, None),
+        };
+        let shown = |part: &str| match self.hidden.iter().any(|hidden| hidden == part) {
+            true => String::from_utf8_lossy(REDACTED).into_owned(),
+            false => part.to_owned(),
+        };
+        let mut url = path.split('/').map(shown).collect::<Vec<_>>().join("/");
+        if let Some(query) = query {
+            let pair = |pair: &str| match pair.split_once('=') {
+                Some((name, value)) => format!("{name}={}", shown(value)),
+                None => shown(pair),
+            };
+            let pairs: Vec<String> = query.split('&').map(pair).collect();
+            url = format!("{url}?{}", pairs.join("&"));
+        }
+        self.redact_text(url.as_bytes())
+    }
+
+    /// The first bytes of a text without its secrets, at most this many.
+    pub(super) fn redact_beginning(&self, text: &[u8], bytes_max: usize) -> Vec<u8> {
+        // A secret that begins before the end is in the piece as a whole.
+        let longest = self.secrets.first().map_or(0, Vec::len);
+        let piece = &text[..text.len().min(bytes_max + longest)];
+        let mut shown = self.redact(piece).into_owned();
+        shown.truncate(bytes_max);
         shown
     }
 }
@@ -196,6 +244,35 @@ mod tests {
             ("no such product", "no such product"),
         ] {
             assert_eq!(over(&redactor, said), shown);
+        }
+    }
+
+    // The parts that `shown` hides are hidden in the URL of a request too, however short they are, and a key
+    // that looks like a secret is shown.
+    #[test]
+    fn the_url_of_a_request_hides_what_the_address_hides() {
+        let text = "http://shop.example/hooks/a1b2c3/v1/{key}?token=t%2F1&id={key}&debug";
+        let redactor = redactor(Auth::None, text);
+        let address = Address::parse(text).expect("a URL");
+        let url = address
+            .uri("T0123456789ABCDEF/x")
+            .expect("a URL")
+            .to_string();
+        assert_eq!(
+            redactor.redact_url(&url),
+            "http://shop.example/hooks/[secret]/v1/T0123456789ABCDEF%2Fx?token=[secret]&id=T0123456789ABCDEF%2Fx&debug"
+        );
+    }
+
+    #[test]
+    fn a_beginning_holds_no_part_of_a_secret() {
+        let auth = Auth::Bearer(Secret(b"a-secret-of-20-bytes".to_vec()));
+        let redactor = redactor(auth, "http://shop.example/weir");
+        let text = b"{\"token\": \"a-secret-of-20-bytes\", \"more\": true}";
+        for most in 0..text.len() {
+            let shown = redactor.redact_beginning(text, most);
+            let shown = String::from_utf8_lossy(&shown);
+            assert!(shown.len() <= most && !shown.contains("a-s"), "{shown}");
         }
     }
 
