@@ -2,7 +2,6 @@
 //! a Weir that is killed costs anything.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use async_nats::jetstream::{self, kv};
 use futures_util::TryStreamExt;
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::bus::Bus;
 use crate::support::proxy::{Proxy, Way};
 use crate::support::weir::command;
-use crate::support::{Stage, change, deletion, eventually, within};
+use crate::support::{Stage, change, deletion, eventually};
 
 const CATALOG: &str = r#"
 [entities.product]
@@ -21,7 +20,7 @@ facets.content = { owner = "pim" }
 kind = "nats"
 url = "{url}"
 kv = "catalog"
-timeout = "1s"
+timeout = "5s"
 [channels.bus]
 entity = "product"
 facets = ["content"]
@@ -82,11 +81,9 @@ fn contents(numbers: std::ops::Range<usize>, content: &Value) -> Vec<Value> {
 
 #[track_caller]
 fn settles(reader: &Reader, expected: &BTreeMap<String, Value>) {
-    within(
-        Duration::from_secs(60),
-        "the bucket holds what is there now",
-        || (reader.holds()? == *expected).then_some(()),
-    );
+    eventually("the bucket holds what is there now", || {
+        (reader.holds()? == *expected).then_some(())
+    });
 }
 
 // A server was restarted in the middle of the night's load. The bridge of those days sent what it had queued

@@ -70,10 +70,10 @@ fn a_delivery_goes_to_the_configured_address_and_nowhere_else() {
     let mut config = CATALOG.to_owned();
     for (name, url, egress, _) in &forbidden {
         config += &format!(
-            "[channels.{name}]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = {{ kind = \"webhook\", url = {url:?}, timeout = \"1s\", egress = {egress:?} }}\n"
+            "[channels.{name}]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = {{ kind = \"webhook\", url = {url:?}, egress = {egress:?} }}\n"
         );
     }
-    config += "[channels.closed]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = { kind = \"webhook\", url = \"http://127.0.0.1:1/\", timeout = \"1s\" }\n";
+    config += "[channels.closed]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = { kind = \"webhook\", url = \"http://127.0.0.1:1/\" }\n";
     let mut stage = Stage::closed(&config);
     let elsewhere = trap.url();
     let mut command = Command::new(PROGRAM);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::http::request;
 use crate::support::parts::part;
 use crate::support::weir::command;
-use crate::support::{Reply, Stage, becomes, change, deletion, eventually};
+use crate::support::{Ends, Reply, Stage, becomes, change, deletion, eventually};
 
 const CATALOG: &str = r#"
 [entities.product]
@@ -92,9 +92,12 @@ fn a_catalogue_is_fetched_changed_and_withdrawn() {
     stage.takes("pim", &[deletion(&key(1_999), "content")]);
     let expected = (0..1_999).map(|at| (at, if at < 10 { 2 } else { 1 }));
     holds(&stage, expected);
-    let feed = &stage.channel("google")["feed"];
-    assert_eq!(feed["generation"]["records"], 1_999, "{feed:#}");
-    assert_eq!(feed["unpublished"], 0, "{feed:#}");
+    // A generation is served a moment before it is counted.
+    becomes("the counts", (json!(1_999), json!(0)), || {
+        let feed = &stage.channel("google")["feed"];
+        let records = feed["generation"]["records"].clone();
+        (records, feed["unpublished"].clone())
+    });
     let listed = command(
         stage.folder(),
         &[
@@ -230,15 +233,6 @@ fn in_pieces(address: SocketAddr, digests: &mut BTreeSet<String>) -> Vec<u8> {
     }
 }
 
-/// Says that it is over when it is dropped.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 // A resumed download of a feed that was replaced meanwhile was spliced of two, and the receiver deleted
 // half of the catalogue.
 #[test]
@@ -250,7 +244,6 @@ fn downloads_that_resume_while_the_feed_is_replaced_are_whole() {
     let address = stage.weir().address();
     let mut generations = BTreeSet::new();
     std::thread::scope(|scope| {
-        // Also if the story fails: its threads would be waited for.
         let ends = Ends(&over);
         let fetchers: Vec<_> = (0..2)
             .map(|_| {
@@ -298,20 +291,17 @@ fn a_feed_that_shrinks_is_held_until_it_is_confirmed() {
     holds(&stage, (0..100).map(|at| (at, 1)));
     let gone: Vec<Value> = (0..50).map(|at| deletion(&key(at), "content")).collect();
     stage.takes("pim", &gone);
+    // A generation may be due in the middle of the deletions.
     let held = eventually("it is held", || {
         let feed = stage.channel("google")["feed"].clone();
-        feed["held"].is_object().then_some(feed)
+        (feed["held"] == json!({"records": 50, "before": 100})).then_some(feed)
     });
-    assert_eq!(
-        held["held"],
-        json!({"records": 50, "before": 100}),
-        "{held:#}"
-    );
     assert!(
         held["reason"].to_string().contains("weir channel confirm"),
         "{held:#}"
     );
-    assert_eq!(records(&fetch(&stage, &[]).body).len(), 100);
+    let served = records(&fetch(&stage, &[]).body).len();
+    assert!((80..=100).contains(&served), "{served} records are served");
     let standing = stage.stands(&key(3), "google", "withdrawn");
     assert!(
         standing["detail"]

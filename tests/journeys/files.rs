@@ -327,9 +327,11 @@ retry = { first = "20ms", cap = "100ms" }
         .map(|number| change(&format!("p{number}"), "content", json!(1)))
         .collect();
     stage.takes("pim", &changes);
-    stage.channel_is("lake", "tripped");
-    let reason = stage.channel("lake")["reason"].to_string();
-    assert!(reason.contains("there is no such bucket"), "{reason}");
+    becomes("it is tripped and says why", true, || {
+        let channel = stage.channel("lake");
+        let reason = channel["reason"].to_string();
+        channel["state"] == "tripped" && reason.contains("there is no such bucket")
+    });
     moto.judge("s3.create_bucket(Bucket='shop')");
     stage.settles("lake");
     assert_eq!(stage.refused("lake"), Vec::<Value>::new());

@@ -141,7 +141,7 @@ fn a_wrong_file_leaves_the_old_configuration_active_and_reports_why() {
     let view = stage.reload_files();
     check_refused(&stage, &view, "weir.toml");
     // Once corrected, it is accepted.
-    stage.reloads(&CATALOG.replace("timeout = \"1s\"", "timeout = \"2s\""));
+    stage.reloads(&CATALOG.replace("timeout = \"30s\"", "timeout = \"20s\""));
     assert_eq!(
         stage.weir().get("/v1/config").json()["last_reload"]["success"],
         true
@@ -516,9 +516,9 @@ fn a_refresh_token_that_was_replaced_is_used_after_a_reload_and_a_restart_and_sh
         Act::Say(200, answer.to_string())
     });
     let config = CATALOG.replace(
-        "timeout = \"1s\"",
+        "timeout = \"30s\"",
         &format!(
-            "timeout = \"1s\"\nauth = {{ oauth2 = {{ token_url = {:?}, grant = \"refresh_token\", client_id = \"weir\", client_secret = \"client-secret\", refresh_token = \"refreshing-0\", client_auth = \"body\" }} }}",
+            "timeout = \"30s\"\nauth = {{ oauth2 = {{ token_url = {:?}, grant = \"refresh_token\", client_id = \"weir\", client_secret = \"client-secret\", refresh_token = \"refreshing-0\", client_auth = \"body\" }} }}",
             authorisation.url()
         ),
     );
@@ -526,7 +526,7 @@ fn a_refresh_token_that_was_replaced_is_used_after_a_reload_and_a_restart_and_sh
     stage.takes("pim", &lamp(1));
     stage.shop_holds(json!({"lamp": page(json!(1))}));
     // Another timeout opens the target again.
-    stage.reloads(&config.replace("timeout = \"1s\"", "timeout = \"2s\""));
+    stage.reloads(&config.replace("timeout = \"30s\"", "timeout = \"20s\""));
     stage.takes("pim", &lamp(2));
     stage.shop_holds(json!({"lamp": page(json!(2))}));
     stage.stop();

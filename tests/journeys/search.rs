@@ -18,7 +18,7 @@ kind = "search"
 dialect = "{dialect}"
 url = "{url}"
 index = "products"
-timeout = "2s"
+timeout = "30s"
 [channels.search]
 entity = "product"
 facets = ["content"]

@@ -152,15 +152,11 @@ fn closes(stage: &Stage, ledger: &Ledger, what: &str) {
     assert_eq!(counts.owed, 0, "{what}: {counts:?}");
 }
 
-fn config() -> String {
-    CATALOG.replace("timeout = \"1s\"", "timeout = \"30s\"")
-}
-
 /// A kill while sled wrote a snapshot left a file, and each later start said that the store was
 /// damaged, although nothing was missing.
 #[test]
 fn a_start_that_was_killed_at_any_step_costs_nothing() {
-    let mut stage = Stage::with(&config());
+    let mut stage = Stage::with(CATALOG);
     let (shim, ledger) = (shim(&stage), Ledger::default());
     let store = stage.folder().join("data/store");
     let is_left = || {
@@ -227,7 +223,7 @@ fn fill(ballast: &Path, free_mib: u64) {
 
 #[test]
 fn a_start_with_hardly_any_disk_that_is_killed_or_cut_off_costs_nothing() {
-    let mut stage = Stage::closed(&config());
+    let mut stage = Stage::closed(CATALOG);
     let Some(disk) = Disk::mount(stage.folder(), DISK_MIB) else {
         return eprintln!(
             "NOT RUN: no root or no loop mounts here; starts on a full disk were not tested"

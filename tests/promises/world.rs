@@ -115,7 +115,7 @@ pub fn sled_at(path: &std::path::Path) -> sled::Db {
         match config.open() {
             Err(sled::Error::Io(error))
                 if error.to_string().contains("lock")
-                    && begun.elapsed() < Duration::from_secs(10) =>
+                    && begun.elapsed() < Duration::from_secs(120) =>
             {
                 std::thread::sleep(Duration::from_millis(20));
             }

@@ -71,7 +71,11 @@ impl Browser {
         ));
         let options = json!({ "binary": chromium, "args": arguments });
         let wanted = json!({
-            "capabilities": { "alwaysMatch": { "goog:chromeOptions": options, "goog:loggingPrefs": { "browser": "ALL" } } },
+            "capabilities": { "alwaysMatch": {
+                "goog:chromeOptions": options,
+                "goog:loggingPrefs": { "browser": "ALL" },
+                "timeouts": { "script": super::PATIENCE.as_millis() as u64 },
+            } },
         });
         let session = browser.ask("POST", "", &wanted);
         browser.session = session["sessionId"].as_str().expect("a session").to_owned();

@@ -21,6 +21,7 @@ pub mod receiver;
 pub mod stage;
 pub mod weir;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use self::engine::{Dialect, Engine, Mood};
@@ -39,6 +40,15 @@ pub fn repeats(variable: &str, usual: usize) -> usize {
         .ok()
         .and_then(|times| times.parse().ok())
         .unwrap_or(usual)
+}
+
+/// Says that it is over when it is dropped: also if the story fails, because its threads are waited for.
+pub struct Ends<'a>(pub &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Waits until `look` returns something, and returns it.

@@ -79,6 +79,36 @@ impl Weir {
         self.child.id()
     }
 
+    /// The processes that it has started: its compilers.
+    pub fn children(&self) -> Vec<Pid> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let tasks = tasks.into_iter().flatten().flatten();
+        let children = tasks.filter_map(|task| {
+            let line = std::fs::read_to_string(task.path().join("children")).ok()?;
+            let pids = line.split_whitespace().filter_map(|pid| pid.parse().ok());
+            Some(pids.filter_map(Pid::from_raw).collect::<Vec<_>>())
+        });
+        children.flatten().collect()
+    }
+
+    /// Stops its compiler once there is one, so that compiling takes as long as the story does, and
+    /// returns the process.
+    #[track_caller]
+    pub fn freezes_its_compiler(&self) -> Pid {
+        // A process that has just begun has no bounds yet, and would outlive Weir.
+        let is_bounded = |compiler: &Pid| {
+            let path = format!("/proc/{}/limits", compiler.as_raw_nonzero());
+            let limits = std::fs::read_to_string(path).unwrap_or_default();
+            let mut files = limits.lines().filter(|it| it.starts_with("Max file size"));
+            files.any(|line| line.split_whitespace().nth(3) == Some("0"))
+        };
+        let compiler = within(PATIENCE, "a compiler runs", || {
+            self.children().into_iter().find(is_bounded)
+        });
+        kill_process(compiler, Signal::STOP).expect("signalled");
+        compiler
+    }
+
     /// Everything it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -14,6 +14,7 @@ use super::memories::{
     note_of_pace,
 };
 use super::rollouts::TakenOver;
+use super::sweeps::{Counts, counts};
 use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Quota, Setup, TargetHandle};
 use crate::failpoint;
@@ -378,7 +379,7 @@ impl Inner {
             let channel = Arc::new(channel);
             // A channel that was stopped during a sweep continues it.
             let swept = if joined.swept || channel.status().owed.sweep > 0 {
-                self.sweeps.begin(name, &channel, &self.stopping);
+                (self.sweeps).begin(name, &channel, Counts::default(), &self.stopping);
                 "; rendering all entities"
             } else {
                 ""
@@ -387,9 +388,10 @@ impl Inner {
             return Ok(channel);
         };
         if !unchanged {
+            let before = counts(&running);
             match running.replace(setup).await {
                 Ok(joined) if joined.swept => {
-                    self.sweeps.begin(name, &running, &self.stopping);
+                    (self.sweeps).begin(name, &running, before, &self.stopping);
                     tracing::info!(
                         channel = &**name,
                         "the channel's rendering changed; rendering all entities again"

@@ -38,20 +38,22 @@ struct Sweep {
 }
 
 /// A count for each [`status::DeliveryResult`].
-type Counts = [u64; status::DeliveryResult::ALL.len()];
+pub(super) type Counts = [u64; status::DeliveryResult::ALL.len()];
 
 impl Sweeps {
-    /// Starts to follow a sweep of a channel and logs its result at the end. An earlier sweep of
-    /// the channel that is still running is not followed any longer.
+    /// Starts to follow a sweep of a channel and logs its result at the end. `before` are the channel's
+    /// counts from before the sweep: a short one may be over by now. An earlier sweep of the channel that
+    /// is still running is not followed any longer.
     pub(super) fn begin(
         self: &Arc<Self>,
         name: &Arc<str>,
         channel: &Arc<Channel>,
+        before: Counts,
         stopping: &CancellationToken,
     ) {
         let sweep = Arc::new(Sweep {
             began: now(),
-            before: counts(channel),
+            before,
             end: Mutex::new(None),
         });
         lock(&self.0).insert(name.clone(), sweep.clone());
@@ -164,7 +166,8 @@ impl Sweep {
     }
 }
 
-fn counts(channel: &Channel) -> Counts {
+/// What a channel has settled since it was started.
+pub(super) fn counts(channel: &Channel) -> Counts {
     let counters = channel.counters();
     status::DeliveryResult::ALL.map(|result| counters.count(result))
 }

@@ -32,7 +32,7 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let patience = Duration::from_secs(30);
+    let patience = Duration::from_secs(120);
     let met = tokio::time::timeout(patience, met).await;
     assert!(met.is_ok(), "not within {patience:?}: {what}");
 }

@@ -135,6 +135,8 @@ pub(crate) struct Run {
     quiet_at: [Option<Instant>; TRACKS],
     /// There may be new entities that the sweep has not passed yet.
     newer: bool,
+    /// The sweep has passed all others, or there were none.
+    only_new: bool,
     /// The pending save that reserves the sweep's next stretch; until it completes, the sweep does
     /// not walk.
     reserving: Option<Pending<()>>,
@@ -217,6 +219,7 @@ impl Run {
             more: [true; TRACKS],
             quiet_at: [None; TRACKS],
             newer: false,
+            only_new: false,
             reserving: None,
             taken: Default::default(),
             ready: Default::default(),
@@ -257,6 +260,7 @@ impl Run {
             setup,
         };
         run.reschedule(&joined.parked);
+        run.walk_everything();
         run
     }
 

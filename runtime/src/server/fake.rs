@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use super::views::*;
 use super::*;
@@ -44,10 +45,21 @@ pub(crate) struct Fake {
 }
 
 /// The intake of `erp`.
-#[derive(Default)]
 struct FakeIntake {
     log: Mutex<Vec<String>>,
     requests: Requests,
+    /// A permit for each request with the body `held` that may be answered.
+    released: Semaphore,
+}
+
+impl Default for FakeIntake {
+    fn default() -> FakeIntake {
+        FakeIntake {
+            log: Mutex::default(),
+            requests: Requests::default(),
+            released: Semaphore::new(0),
+        }
+    }
 }
 
 /// A token whose secret is its role's name.
@@ -76,6 +88,11 @@ impl Fake {
     /// The operations since the last call.
     pub(crate) fn done(&self) -> Vec<String> {
         std::mem::take(&mut self.source.log.lock().unwrap())
+    }
+
+    /// Answers this many requests with the body `held`, now or when they come.
+    pub(crate) fn release(&self, requests: usize) {
+        self.source.released.add_permits(requests);
     }
 
     fn known_source(&self, name: &str) -> Result<(), Problem> {
@@ -193,8 +210,9 @@ impl Intake for FakeIntake {
                     "the signature is wrong",
                 )),
                 b"broken" => Err(Problem::internal("cannot open /secret/path")),
-                b"slow" => {
-                    tokio::time::sleep(Duration::from_millis(400)).await;
+                b"held" => {
+                    let released = self.released.acquire().await;
+                    released.expect("it stays open").forget();
                     Ok(Accepted::default())
                 }
                 body => {

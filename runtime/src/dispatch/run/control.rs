@@ -74,7 +74,7 @@ impl Run {
         }
         self.walks_again();
         self.queue.resweep(lost).await?;
-        self.more.fill(true);
+        self.walk_everything();
         Ok(())
     }
 
@@ -125,7 +125,7 @@ impl Run {
         self.shared.setup.store(self.setup.clone());
         self.queue = queue;
         self.shared.queue.store(Arc::new(self.queue.clone()));
-        self.more.fill(true);
+        self.walk_everything();
         self.overfull = false;
         self.reschedule(&joined.parked);
         Ok(joined)

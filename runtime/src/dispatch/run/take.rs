@@ -112,6 +112,12 @@ impl Run {
         true
     }
 
+    /// Any track may have something.
+    pub(super) fn walk_everything(&mut self) {
+        self.more.fill(true);
+        self.only_new = self.queue.owed().sweep == 0;
+    }
+
     /// Walks the tracks by their shares, as long as each has room.
     pub(super) fn walk(&mut self, most: usize) {
         let parked_max = self.setup.parked_max;
@@ -132,6 +138,7 @@ impl Run {
         let ahead = self.ahead();
         let (mut taken, mut steps) = (0, 0);
         loop {
+            self.let_lanes_meet_new_entities();
             let open =
                 std::array::from_fn(|track| self.may_walk(track) && self.room(track, ahead) > 0);
             let Some(track) = self.walking.pick(open) else {
@@ -148,10 +155,17 @@ impl Run {
                 self.accept(met, false);
             }
         }
-        // The sweep passes new entities only when all other work is done. If it met them first,
-        // they would have to wait at the share of bulk.
         if self.newer && self.flights.is_empty() && self.more == [false; TRACKS] {
             (self.newer, self.more[TRACKS - 1], self.unfinished) = (false, true, true);
+        }
+    }
+
+    /// The sweep passes new entities only when all other work is done. If it met them first, they would
+    /// have to wait at the share of bulk, and their changes would not count as such.
+    fn let_lanes_meet_new_entities(&mut self) {
+        let [lanes @ .., sweep] = &mut self.more;
+        if self.only_new && *sweep && lanes.contains(&true) {
+            (*sweep, self.newer) = (false, true);
         }
     }
 
@@ -299,6 +313,7 @@ impl Run {
         }
         let walked = self.queue.walk(Track::ALL[track], limit, &mut met);
         self.more[track] = !matches!(walked, Walked::End | Walked::Waits(_));
+        self.only_new |= Track::ALL[track] == Track::Sweep && walked == Walked::End;
         self.quiet_at[track] = match walked {
             // The store goes by the wall clock, which may have been set back. It knows times to the
             // millisecond, so wait one more.

@@ -327,25 +327,32 @@ async fn deed(host: &Arc<Host>, name: &str, limits: Limits) -> (At, String, Stri
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_hostile_component_is_named_and_disturbs_nobody() {
-    let host = host(4);
-    let good = host
-        .load("good", &Binary::new(guests::source()), patient())
-        .expect("loads");
-    let good = SourceChain::new(vec![Binding::configure(&good, "{}").expect("configures")])
-        .expect("a chain");
-    let (over, served, slowest) = (
+    // The other host waits for the same processors.
+    let [(host, good), (spared, elsewhere)] = [(); 2].map(|()| {
+        let host = host(4);
+        let good = host
+            .load("good", &Binary::new(guests::source()), patient())
+            .expect("loads");
+        let good = SourceChain::new(vec![Binding::configure(&good, "{}").expect("configures")]);
+        (host, good.expect("a chain"))
+    });
+    let (over, served) = (
         Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU64::new(0)),
         Arc::new(AtomicU64::new(0)),
     );
     let beside = tokio::spawn({
-        let (host, over, served, slowest) =
-            (host.clone(), over.clone(), served.clone(), slowest.clone());
+        let (host, over, served) = (host.clone(), over.clone(), served.clone());
         async move {
+            let mut slowest = [Duration::ZERO; 2];
             while !over.load(Ordering::SeqCst) {
                 let began = Instant::now();
+                spared
+                    .map(&elsewhere, events("axa"), Priority::Ingest)
+                    .await;
+                slowest[1] = slowest[1].max(began.elapsed());
+                let began = Instant::now();
                 let verdicts = host.map(&good, events("axa"), Priority::Ingest).await;
-                slowest.fetch_max(began.elapsed().as_millis() as u64, Ordering::SeqCst);
+                slowest[0] = slowest[0].max(began.elapsed());
                 let told: Vec<String> = verdicts.iter().map(describe).collect();
                 assert_eq!(
                     told,
@@ -358,6 +365,7 @@ async fn each_hostile_component_is_named_and_disturbs_nobody() {
                 served.fetch_add(1, Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
+            slowest
         }
     });
     let mut wrong = Vec::new();
@@ -386,15 +394,13 @@ async fn each_hostile_component_is_named_and_disturbs_nobody() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     over.store(true, Ordering::SeqCst);
-    beside
+    let [slowest, elsewhere] = beside
         .await
         .expect("the good plugin was served well all the time");
-    // A hostile batch occupies a worker for 0.3 s while the other workers serve; the rest of the
-    // bound is for a busy machine.
-    let slowest = slowest.load(Ordering::SeqCst);
+    // A hostile batch occupies a worker for 0.3 s of processor time while the other workers serve.
     assert!(
-        slowest < 5_000,
-        "a batch of the good plugin took {slowest} ms"
+        slowest < 2 * elsewhere + Duration::from_secs(5),
+        "a batch of the good plugin took {slowest:?}, elsewhere {elsewhere:?}"
     );
 }
 
@@ -462,7 +468,7 @@ fn what_is_too_large_is_refused_by_its_size_before_it_is_compiled() {
             .to_string();
         assert!(said.contains(words), "{what}: {said}");
         assert!(
-            began.elapsed() < Duration::from_secs(10),
+            began.elapsed() < Duration::from_secs(60),
             "{what} took {:?}",
             began.elapsed()
         );

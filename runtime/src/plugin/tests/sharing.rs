@@ -12,32 +12,40 @@ use crate::plugin::standing::Standing;
 /// Names of plugins that do nothing but loop.
 const LOOPING: usize = 12;
 
-/// The 99th percentile of the time that one event of a good plugin takes, with a pause after each.
-async fn p99(host: &Host, good: &SourceChain, during: Duration) -> Duration {
-    let mut times = Vec::new();
+/// The 99th percentiles of the time that one event of a good plugin takes, with a pause after each, on two
+/// hosts in turn.
+async fn p99s(here: &(Arc<Host>, SourceChain), there: &(Arc<Host>, SourceChain)) -> [Duration; 2] {
+    let mut times = [Vec::new(), Vec::new()];
     let began = Instant::now();
-    while began.elapsed() < during {
-        let started = Instant::now();
-        let verdicts = host.map(good, events("a"), Priority::Ingest).await;
-        times.push(started.elapsed());
-        assert!(matches!(verdicts[0], EventVerdict::Changes(_)));
-        tokio::time::sleep(Duration::from_millis(3)).await;
+    while began.elapsed() < Duration::from_secs(2) {
+        for ((host, good), times) in [here, there].into_iter().zip(&mut times) {
+            let started = Instant::now();
+            let verdicts = host.map(good, events("a"), Priority::Ingest).await;
+            times.push(started.elapsed());
+            assert!(matches!(verdicts[0], EventVerdict::Changes(_)));
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
     }
-    times.sort();
-    times[times.len() * 99 / 100]
+    times.map(|mut times| {
+        times.sort();
+        times[times.len() * 99 / 100]
+    })
 }
 
 // Half of the workers were reserved from each plugin that hangs, by its name: two names took all
 // workers, and every other plugin waited for seconds.
 #[tokio::test(flavor = "multi_thread")]
-async fn any_number_of_looping_plugins_leaves_the_others_as_quick_as_before() {
-    let host = host(8);
-    let good = source(&host, "good");
-    let seconds = Duration::from_secs;
-    let mut rounds = vec![p99(&host, &good, seconds(1)).await];
+async fn any_number_of_looping_plugins_leaves_the_others_as_quick_as_elsewhere() {
+    // The other host has workers of its own, and waits for the same processors.
+    let [beset, spared] = [(); 2].map(|()| {
+        let host = host(8);
+        let good = source(&host, "good");
+        (host, good)
+    });
+    let host = &beset.0;
     let looping: Vec<_> = (0..LOOPING)
         .flat_map(|name| {
-            let chain = source(&host, &format!("looping-{name}"));
+            let chain = source(host, &format!("looping-{name}"));
             std::iter::repeat_n(chain, 4)
         })
         .map(|chain| {
@@ -46,20 +54,19 @@ async fn any_number_of_looping_plugins_leaves_the_others_as_quick_as_before() {
             tokio::spawn(async move { host.map(&chain, loops, Priority::Ingest).await })
         })
         .collect();
-    // The first round begins when none of them is known for what it is. On a machine with other work
-    // one of several rounds is calm enough; without the bound none is.
-    let is_as_before = |rounds: &[Duration]| {
-        rounds[1..]
-            .iter()
-            .any(|beside| *beside <= rounds[0] * 12 / 10 + Duration::from_millis(20))
+    // The first round begins when none of them is known for what it is. Each has far more requests than a
+    // percentile needs, but the two hosts do not wait for quite the same; without the bound all fail by far.
+    let is_as_elsewhere = |[beside, elsewhere]: &[Duration; 2]| {
+        *beside <= *elsewhere * 12 / 10 + Duration::from_millis(20)
     };
-    while rounds.len() < 10 && !is_as_before(&rounds) {
-        rounds.push(p99(&host, &good, seconds(2)).await);
+    let mut rounds = vec![p99s(&beset, &spared).await];
+    while rounds.len() < 10 && !rounds.iter().any(is_as_elsewhere) {
+        rounds.push(p99s(&beset, &spared).await);
     }
-    println!("p99 of a good plugin, alone and then beside {LOOPING} that loop: {rounds:?}");
+    println!("p99 of a good plugin beside {LOOPING} that loop, and elsewhere: {rounds:?}");
     assert!(
-        is_as_before(&rounds),
-        "alone, and then beside {LOOPING} that loop: {rounds:?}"
+        rounds.iter().any(is_as_elsewhere),
+        "beside {LOOPING} that loop, and elsewhere: {rounds:?}"
     );
     assert!(looping.iter().all(|looping| !looping.is_finished()));
     looping.iter().for_each(|looping| looping.abort());
@@ -173,7 +180,7 @@ async fn all_are_dropped(host: &Host) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), dropped)
+    tokio::time::timeout(Duration::from_secs(60), dropped)
         .await
         .expect("instances of bindings that are gone are dropped");
 }

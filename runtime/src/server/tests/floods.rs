@@ -12,7 +12,7 @@ async fn open(server: &Server, sent: &str) -> TcpStream {
 /// Reads one response without a further one behind it.
 async fn answer(stream: &mut TcpStream) -> Answered {
     let mut bytes = vec![0; 4096];
-    let reading = timeout(Duration::from_secs(10), stream.read(&mut bytes));
+    let reading = timeout(PATIENCE, stream.read(&mut bytes));
     let length = reading.await.expect("an answer").unwrap();
     parse(&bytes[..length])
 }
@@ -41,15 +41,15 @@ async fn idle_connections_make_room_for_new_ones() {
         idle.push(stream);
     }
     for _ in 0..20 {
-        let quick = timeout(Duration::from_secs(5), get(&server, "/v1/channels"));
+        let quick = timeout(PATIENCE, get(&server, "/v1/channels"));
         assert_eq!(quick.await.expect("not after an idle time").status, 200);
         // Operators got in, but events were answered 503: few were closed, and the rest was kept.
         let events = ask(&server, "POST", "/v1/sources/erp/events", &[], "{}");
-        let events = timeout(Duration::from_secs(5), events);
+        let events = timeout(PATIENCE, events);
         assert_eq!(events.await.expect("not after an idle time").status, 202);
     }
     let mut end = [0; 16];
-    let oldest = timeout(Duration::from_secs(5), idle[0].read(&mut end));
+    let oldest = timeout(PATIENCE, idle[0].read(&mut end));
     assert_eq!(
         oldest.await.expect("the longest idle is closed").unwrap(),
         0
@@ -113,9 +113,9 @@ async fn a_connection_that_is_only_read_empty_makes_room_at_once() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
-    let other = timeout(Duration::from_secs(5), get(&server, "/healthz"));
+    let other = timeout(Duration::from_secs(9), get(&server, "/healthz"));
     assert_eq!(other.await.expect("not after ten seconds").status, 200);
-    let closed = timeout(Duration::from_secs(5), sending);
+    let closed = timeout(PATIENCE, sending);
     closed.await.expect("it is closed").unwrap();
 }
 
@@ -127,12 +127,13 @@ async fn the_last_places_are_the_operators() {
         kept_connections: 2,
         ..Limits::default()
     };
-    let server = start(&Arc::new(Fake::default()), limits).await;
-    let busy = head_of_events(4, "") + "slow";
+    let fake = Arc::new(Fake::default());
+    let server = start(&fake, limits).await;
     let mut senders = Vec::new();
     for _ in 0..6 {
-        senders.push(open(&server, &busy).await);
+        senders.push(open(&server, HELD).await);
     }
+    are_under_way(&fake, 6).await;
     let mut operator = open(
         &server,
         "GET /v1/channels HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
@@ -142,6 +143,7 @@ async fn the_last_places_are_the_operators() {
     let events = ask(&server, "POST", "/v1/sources/erp/events", &[], "{}").await;
     assert_eq!((events.status, events.problem().as_str()), (503, "busy"));
     assert_eq!(events.headers["connection"], "close");
+    fake.release(6);
     for sender in &mut senders {
         assert_eq!(answer(sender).await.status, 202);
     }
@@ -150,18 +152,18 @@ async fn the_last_places_are_the_operators() {
 #[tokio::test]
 async fn half_a_head_behind_a_request_is_closed_in_time() {
     let limits = Limits {
-        idle_time: Duration::from_secs(60),
+        idle_time: 2 * PATIENCE,
         ..short()
     };
     let server = start(&Arc::new(Fake::default()), limits).await;
     let mut stream = open(&server, &format!("{HEALTH}GET /heal")).await;
     let mut answers = Vec::new();
-    let closed = timeout(Duration::from_secs(10), stream.read_to_end(&mut answers));
+    let closed = timeout(PATIENCE, stream.read_to_end(&mut answers));
     closed.await.expect("closed").unwrap();
     assert_eq!(parse(&answers).status, 200);
     let mut both = open(&server, &HEALTH.repeat(2)).await;
     let mut answers = Vec::new();
-    let closed = timeout(Duration::from_secs(10), both.read_to_end(&mut answers));
+    let closed = timeout(PATIENCE, both.read_to_end(&mut answers));
     closed.await.expect("closed").unwrap();
     let ok = String::from_utf8_lossy(&answers).matches("200 OK").count();
     assert_eq!(ok, 2, "pipelined requests are served");

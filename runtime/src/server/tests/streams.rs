@@ -45,7 +45,7 @@ impl Reader {
             if self.read.ends_with(b"\r\n0\r\n\r\n") {
                 return None;
             }
-            let reading = timeout(Duration::from_secs(20), self.stream.read(&mut piece));
+            let reading = timeout(PATIENCE, self.stream.read(&mut piece));
             match reading.await.expect("an event or the end") {
                 Ok(0) | Err(_) => return None,
                 Ok(length) => self.read.extend_from_slice(&piece[..length]),
@@ -132,7 +132,7 @@ async fn nothing_is_looked_at_while_nobody_looks_and_once_for_all_who_do() {
     // Whoever closes its stream is noticed at the next sign of life at the latest.
     drop(readers);
     let places = async { while get(&server, "/v1/stream").await.status != 200 {} };
-    timeout(Duration::from_secs(10), places).await.unwrap();
+    timeout(PATIENCE, places).await.unwrap();
     let mut before = fake.looks.load(Ordering::Relaxed);
     let quiet = async {
         loop {
@@ -143,9 +143,7 @@ async fn nothing_is_looked_at_while_nobody_looks_and_once_for_all_who_do() {
             }
         }
     };
-    timeout(Duration::from_secs(20), quiet)
-        .await
-        .expect("nobody looks");
+    timeout(PATIENCE, quiet).await.expect("nobody looks");
 }
 
 /// Longer than a moment of the stream.
@@ -168,9 +166,7 @@ async fn a_token_that_is_removed_sees_nothing_more() {
             after.push((name, data));
         }
     };
-    timeout(Duration::from_secs(20), reading)
-        .await
-        .expect("it ends");
+    timeout(PATIENCE, reading).await.expect("it ends");
     let bye = ("bye".to_owned(), json!({ "why": "token-unknown" }));
     assert_eq!(after.last(), Some(&bye));
     assert!(after.iter().all(|(name, _)| name != "changes"), "{after:?}");
@@ -248,7 +244,7 @@ async fn readers_of_streams_do_not_keep_the_operator_out() {
     }
     readers.pop();
     let freed = async { while get(&server, "/v1/stream").await.status != 200 {} };
-    timeout(Duration::from_secs(10), freed)
+    timeout(PATIENCE, freed)
         .await
         .expect("a place is free again");
 }
@@ -263,9 +259,8 @@ async fn a_stop_ends_streams_at_once() {
         reader.named("snapshot").await;
         readers.push(reader);
     }
-    let begin = Instant::now();
-    server.stop(Duration::from_secs(60)).await;
-    assert!(begin.elapsed() < Duration::from_secs(10));
+    let stop = server.stop(Duration::from_secs(600));
+    timeout(PATIENCE, stop).await.expect("nobody waits");
     for reader in &mut readers {
         assert_eq!(reader.event().await, None);
     }

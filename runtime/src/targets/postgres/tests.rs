@@ -138,7 +138,7 @@ fn many(numbers: std::ops::Range<usize>, sequence: u64) -> Vec<Item> {
 
 /// Waits until the server answers this.
 async fn becomes(server: &Server15, question: &str, expected: &str) {
-    for _ in 0..2_000 {
+    for _ in 0..12_000 {
         if server.sql(question) == expected {
             return;
         }

@@ -24,10 +24,17 @@ fn options(target: &Fixture, dialect: Dialect) -> Options {
         prefix: String::new(),
         meta: false,
         http: http::Options {
-            timeout: Duration::from_millis(600),
+            timeout: Duration::from_secs(30),
             ..http::Options::default()
         },
     }
+}
+
+/// The same for an engine that is silent.
+fn impatient(target: &Fixture, dialect: Dialect) -> Options {
+    let mut options = options(target, dialect);
+    options.http.timeout = Duration::from_secs(2);
+    options
 }
 
 fn put(key: &str) -> Item {
@@ -75,7 +82,14 @@ async fn engine(
     dialect: Dialect,
     script: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
 ) -> (Fixture, Search) {
-    let target = Fixture::start(
+    let target = answering(script).await;
+    let search = Search::open(&options(&target, dialect)).expect("opens");
+    (target, search)
+}
+
+/// A server whose index is there, and that does as the script says otherwise.
+async fn answering(script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Fixture {
+    Fixture::start(
         move |asked| match (asked.method.as_str(), asked.path.as_str()) {
             ("GET", "/products?filter_path=*.aliases,*.settings.index.uuid") => {
                 Reply::Body(200, r#"{"products":{"aliases":{}}}"#.into())
@@ -85,9 +99,7 @@ async fn engine(
             _ => script(asked),
         },
     )
-    .await;
-    let search = Search::open(&options(&target, dialect)).expect("opens");
-    (target, search)
+    .await
 }
 
 /// The writes that an engine got.

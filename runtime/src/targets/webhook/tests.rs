@@ -28,7 +28,7 @@ fn options(url: String) -> Options {
         ],
         http: http::Options {
             auth: Auth::Bearer(Secret(b"token".to_vec())),
-            timeout: Duration::from_millis(400),
+            timeout: Duration::from_secs(30),
             ..http::Options::default()
         },
         ..Options::new(url)

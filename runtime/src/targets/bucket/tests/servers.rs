@@ -57,7 +57,7 @@ async fn start(mut command: Command, port: u16) -> Server {
         .is_err()
     {
         assert!(
-            began.elapsed() < Duration::from_secs(30),
+            began.elapsed() < Duration::from_secs(120),
             "it does not listen"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -77,7 +77,7 @@ async fn parts_that_could_not_be_removed_are_removed_with_the_next_large_object(
     let began = std::time::Instant::now();
     while !fake.with(|state| state.uploads.is_empty()) || !lock(&memory.0).is_empty() {
         assert!(
-            began.elapsed() < Duration::from_secs(10),
+            began.elapsed() < Duration::from_secs(60),
             "it is not aborted"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -120,7 +120,7 @@ async fn an_upload_that_a_crash_has_left_is_aborted_at_the_next_start() {
     let began = std::time::Instant::now();
     while !fake.with(|state| state.uploads.is_empty()) || !lock(&memory.0).is_empty() {
         assert!(
-            began.elapsed() < Duration::from_secs(10),
+            began.elapsed() < Duration::from_secs(60),
             "it is not aborted"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -148,9 +148,9 @@ async fn a_slow_transfer_is_not_a_dead_one_and_a_dead_one_ends() {
                 read += got;
                 if stalls && read > 1 << 20 {
                     // It keeps the connection, and reads no more.
-                    tokio::time::sleep(Duration::from_secs(60)).await;
+                    std::future::pending::<()>().await;
                 }
-                tokio::time::sleep(Duration::from_millis(25)).await;
+                tokio::time::sleep(Duration::from_millis(60)).await;
             }
             let _ = stream
                 .write_all(b"HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
@@ -158,7 +158,7 @@ async fn a_slow_transfer_is_not_a_dead_one_and_a_dead_one_ends() {
         }
     });
     let slow = Place {
-        timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(3),
         ..place(&format!("http://{address}"))
     };
     let store = Store::open(&slow, opening().memory).expect("it opens");
@@ -166,16 +166,12 @@ async fn a_slow_transfer_is_not_a_dead_one_and_a_dead_one_ends() {
     let whole = large(16 << 20);
     assert_eq!(store.put(object(), whole.clone()).await, Outcome::Delivered);
     assert!(
-        began.elapsed() > Duration::from_millis(1_200),
-        "{:?}",
+        began.elapsed() > slow.timeout,
+        "it took only {:?}",
         began.elapsed()
     );
-    let began = std::time::Instant::now();
-    says(&store.put(object(), whole).await, "maybe_applied: true");
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
+    let dead = tokio::time::timeout(Duration::from_secs(60), store.put(object(), whole));
+    let outcome = dead.await.expect("it ends although the reader never does");
+    says(&outcome, "maybe_applied: true");
     reader.abort();
 }

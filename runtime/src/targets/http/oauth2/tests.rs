@@ -252,7 +252,7 @@ async fn a_renewal_ends_though_its_delivery_was_given_up() {
         let first = asked.text().contains("refresh_token=first");
         match asked.path.as_str() {
             "/token" if first && used.fetch_add(1, Ordering::SeqCst) == 0 => {
-                Reply::After(Duration::from_millis(100), Box::new(answer("second")))
+                Reply::After(Duration::from_secs(1), Box::new(answer("second")))
             }
             "/token" if first => Reply::Body(400, json!({"error": "invalid_grant"}).to_string()),
             "/token" => answer("third"),

@@ -4,7 +4,7 @@ use super::*;
 
 /// Delivers until the server is there again.
 async fn delivered_in_the_end(target: &Postgres, items: &[Item]) -> Vec<Outcome> {
-    for _ in 0..500 {
+    for _ in 0..6_000 {
         let outcomes = deliver(target, items, 1_000, None).await;
         if !matches!(outcomes[0], Outcome::Trip { .. } | Outcome::Retry { .. }) {
             return outcomes;

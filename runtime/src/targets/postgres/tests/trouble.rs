@@ -1,8 +1,13 @@
 //! A database in trouble: locks, slow statements, crashes, read-only servers, poolers, full disks.
 
+use std::time::Instant;
+
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn quick(options: &mut Options) {
     options.timeout = Duration::from_millis(1_500);
@@ -20,13 +25,10 @@ async fn a_row_that_somebody_holds_waits_alone() {
         server,
         "SELECT * FROM locked WHERE key = 'e00042' FOR UPDATE",
     );
-    let began = std::time::Instant::now();
-    let outcomes = table.put(&many(0..100, 2)).await;
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
+    // The row is held until the end of this story.
+    let items = many(0..100, 2);
+    let put = timeout(PATIENCE, table.put(&items)).await;
+    let outcomes = put.expect("nobody waits for it");
     is(&outcomes[42], &["retry, maybe false", "55P03"]);
     let others: Vec<Item> = many(0..100, 2)
         .into_iter()
@@ -142,30 +144,27 @@ async fn a_server_that_becomes_read_only_trips_and_another_connection_is_made() 
     };
     set("on");
     // Until the server's processes have read it.
-    let mut tripped = false;
-    for _ in 0..200 {
+    let began = Instant::now();
+    loop {
         let outcome = table.one(row("a", 2, &json!(2))).await;
         if outcome != Outcome::Delivered {
             assert!(matches!(&outcome, Outcome::Trip { .. }), "{outcome:?}");
-            tripped = true;
             break;
         }
+        assert!(began.elapsed() < PATIENCE, "it does not trip");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(tripped);
     is(
         &table.one(row("a", 2, &json!(2))).await,
         &["trip", "cannot be written to"],
     );
     server.sql("ALTER SYSTEM RESET default_transaction_read_only");
     server.sql("SELECT pg_reload_conf()");
-    for _ in 0..200 {
-        if table.one(row("a", 2, &json!(2))).await == Outcome::Delivered {
-            return;
-        }
+    let began = Instant::now();
+    while table.one(row("a", 2, &json!(2))).await != Outcome::Delivered {
+        assert!(began.elapsed() < PATIENCE, "it stays tripped");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("it stays tripped");
 }
 
 // The standby was away, and what the primary had confirmed went with the primary.
@@ -178,25 +177,20 @@ async fn a_commit_that_waits_for_its_standby_is_not_delivered_when_it_is_given_u
     table.takes(&many(0..1, 1)).await;
     server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
     server.sql("SELECT pg_reload_conf()");
-    let mut last = Outcome::Delivered;
-    for round in 2..40 {
-        last = table.one(row(&key(0), round, &json!(round))).await;
-        if last != Outcome::Delivered {
-            break;
-        }
+    let (began, mut round, mut last) = (Instant::now(), 1, Outcome::Delivered);
+    while last == Outcome::Delivered && began.elapsed() < PATIENCE {
         tokio::time::sleep(Duration::from_millis(20)).await;
+        round += 1;
+        last = table.one(row(&key(0), round, &json!(round))).await;
     }
     is(&last, &["retry, maybe true", "standby"]);
     server.sql("ALTER SYSTEM RESET synchronous_standby_names");
     server.sql("SELECT pg_reload_conf()");
     becomes(&server, "SHOW synchronous_standby_names", "").await;
-    for _ in 0..10 {
-        last = table.one(row(&key(0), 50, &json!(50))).await;
-        if last == Outcome::Delivered {
-            break;
-        }
+    let (began, newest) = (Instant::now(), row(&key(0), round + 1, &json!(50)));
+    while table.one(newest.clone()).await != Outcome::Delivered {
+        assert!(began.elapsed() < PATIENCE, "it is not delivered");
     }
-    assert_eq!(last, Outcome::Delivered);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,14 +311,10 @@ async fn an_answer_that_is_lost_leaves_the_outcome_unknown_and_the_next_attempt_
     let outcomes = deliver(&target, &many(0..3, 1), 1_000, None).await;
     assert_eq!(outcomes[0], Outcome::Delivered);
     deaf.send(true).expect("the proxy");
-    let began = std::time::Instant::now();
-    let outcomes = deliver(&target, &many(0..3, 2), 1_000, None).await;
+    let items = many(0..3, 2);
+    let unheard = timeout(PATIENCE, deliver(&target, &items, 1_000, None));
+    let outcomes = unheard.await.expect("it ends although no answer comes");
     is(&outcomes[0], &["retry, maybe true"]);
-    assert!(
-        began.elapsed() < Duration::from_secs(15),
-        "{:?}",
-        began.elapsed()
-    );
     let outcomes = deliver(&target, &many(0..3, 2), 1_000, None).await;
     is(&outcomes[0], &["trip"]);
     deaf.send(false).expect("the proxy");

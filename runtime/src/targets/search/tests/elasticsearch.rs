@@ -19,7 +19,7 @@ async fn elasticsearch_gets_lines_with_external_versions() {
     assert_eq!(words(&search, &items).await, ["delivered", "delivered"]);
     let asked = &writes(&target)[0];
     assert!(
-        asked.path.starts_with("/products/_bulk?timeout=400ms&"),
+        asked.path.starts_with("/products/_bulk?timeout=20000ms&"),
         "{}",
         asked.path
     );
@@ -216,7 +216,8 @@ async fn a_long_request_that_is_reset_twice_is_halved() {
     assert_eq!(words(&search, &items).await, ["again"; 2]);
 
     // An engine that was too slow got the same documents in halves, at once.
-    let (_target, search) = engine(Dialect::Elasticsearch, |_| Reply::Hang).await;
+    let target = answering(|_| Reply::Hang).await;
+    let search = Search::open(&impatient(&target, Dialect::Elasticsearch)).expect("opens");
     assert_eq!(words(&search, &items).await, ["uncertain"; 2]);
     assert_eq!(words(&search, &items).await, ["uncertain"; 2]);
 }
@@ -229,16 +230,15 @@ const RESET_BYTES: usize = 512 * 1024;
 #[tokio::test]
 async fn a_deletion_is_made_again_if_an_earlier_write_had_no_answer() {
     let first = AtomicUsize::new(0);
-    let (_target, search) = engine(Dialect::Elasticsearch, move |_| {
-        match first.fetch_add(1, Ordering::SeqCst) {
-            0 => Reply::Hang,
-            _ => Reply::Body(
-                200,
-                json!({"items": [{"delete": {"status": 200}}]}).to_string(),
-            ),
-        }
+    let target = answering(move |_| match first.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::Hang,
+        _ => Reply::Body(
+            200,
+            json!({"items": [{"delete": {"status": 200}}]}).to_string(),
+        ),
     })
     .await;
+    let search = Search::open(&impatient(&target, Dialect::Elasticsearch)).expect("opens");
     assert_eq!(words(&search, &[put("a")]).await, ["uncertain"]);
     assert_eq!(words(&search, &[gone("a")]).await, ["repeat"]);
     assert_eq!(words(&search, &[gone("b")]).await, ["delivered"]);

@@ -114,7 +114,7 @@ async fn an_index_that_a_write_would_create_is_looked_for_before_each_write() {
 async fn a_look_without_an_answer_has_written_nothing() {
     for reply in [Reply::Half(200), Reply::Hang, Reply::Status(500)] {
         let target = Fixture::start(move |_| reply.clone()).await;
-        let search = Search::open(&options(&target, Dialect::Elasticsearch)).expect("opens");
+        let search = Search::open(&impatient(&target, Dialect::Elasticsearch)).expect("opens");
         assert_eq!(words(&search, &[put("a")]).await, ["retry"]);
         assert_eq!(writes(&target).len(), 0);
     }
