@@ -656,6 +656,19 @@ impl Index {
         }
         self.reads_moved = true;
     }
+
+    /// Makes unknown what the retired channels of a target know of it, and returns these channels. Their
+    /// sweep starts when they return.
+    pub fn doubt_retired(&mut self, target: u64) -> Vec<ChannelId> {
+        let mut doubted = Vec::new();
+        for (id, channel) in &mut self.channels {
+            if !channel.live && channel.subscription.target == target {
+                channel.lose();
+                doubted.push(*id);
+            }
+        }
+        doubted
+    }
 }
 
 /// Counts a change of a facet of an entity of this type. There are few types.

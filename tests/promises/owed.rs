@@ -41,16 +41,19 @@ fn set(store: &dyn Store, key: &str, facet: &str, value: &str) -> Sequence {
     commit_all(store, vec![event]).sequence
 }
 
-fn join(store: &dyn Store) -> Arc<dyn Queue> {
-    let subscription = Subscription {
+fn subscription() -> Subscription {
+    Subscription {
         entity_type: "product".into(),
         facets: vec!["price".into()],
         shape: 1,
         shape_label: "page".into(),
         target: 1,
         debounce: None,
-    };
-    world::join(store, "shop", &subscription).0
+    }
+}
+
+fn join(store: &dyn Store) -> Arc<dyn Queue> {
+    world::join(store, "shop", &subscription()).0
 }
 
 fn meets(queue: &dyn Queue) -> Vec<Lease> {
@@ -148,6 +151,42 @@ fn a_sweep_has_ahead_only_what_was_there_when_it_began() {
         assert_eq!(queue.owed().total(), 1, "in flight");
         ends(&*queue, &lease, Ending::Parked { attempts: 1 });
         assert_eq!(queue.owed().total(), 1, "parked");
+    });
+}
+
+/// A database was restored while one of the shops that it served was out of the configuration. When the shop
+/// came back, what it had delivered before still counted as delivered.
+#[test]
+fn what_a_target_has_forgotten_is_unknown_to_its_retired_channels_too() {
+    check(|store| {
+        let at = |name: &str, target| {
+            let subscription = Subscription {
+                target,
+                ..subscription()
+            };
+            world::join(store, name, &subscription).0
+        };
+        set(store, "lamp", "price", "1");
+        let targets = [("live", 1), ("retired", 1), ("elsewhere", 2)];
+        let queues = targets.map(|(name, target)| at(name, target));
+        for queue in &queues {
+            for lease in meets(&**queue) {
+                ends(&**queue, &lease, delivered());
+            }
+        }
+        for (name, _) in &targets[1..] {
+            store.retire(name).wait().expect("it retires");
+        }
+        store.doubt_retired(1).wait().expect("it is durable");
+        let holds = |name: &str, target| {
+            let queue = at(name, target);
+            let lease = meets(&*queue).pop();
+            lease.map(|lease| lease.holds)
+        };
+        assert_eq!(holds("live", 1), None, "it is told by another call");
+        assert_eq!(holds("retired", 1), Some(Holds::Unknown));
+        let certain = Some(Holds::Rendering(7));
+        assert_eq!(holds("elsewhere", 2), certain, "it has forgotten nothing");
     });
 }
 

@@ -315,11 +315,7 @@ impl Channel {
         self.subscription = subscription;
         self.wanted.clear();
         if lost {
-            for ordinal in 0..self.pairs.len() as u32 {
-                if self.pair(ordinal) != Pair::default() {
-                    self.change(ordinal, |pair| pair.holding(Holds::Unknown));
-                }
-            }
+            self.lose();
         }
         self.read = [head, head, head, 0];
         self.sweep_end = u64::from(given_out).saturating_sub(1);
@@ -328,6 +324,15 @@ impl Channel {
             .values_mut()
             .for_each(|flight| flight.places.clear());
         self.dirty.positions = true;
+    }
+
+    /// The target has lost what was delivered: nothing that it holds is certain any more.
+    pub(super) fn lose(&mut self) {
+        for ordinal in 0..self.pairs.len() as u32 {
+            if self.pair(ordinal) != Pair::default() {
+                self.change(ordinal, |pair| pair.holding(Holds::Unknown));
+            }
+        }
     }
 
     /// Lets go of all entities that wait, are parked, held or refused, because the channel gets another

@@ -259,6 +259,12 @@ impl Channel {
         self.waiting.contains_key(&entity) || saved.is_some_and(waits)
     }
 
+    /// The target has lost what was delivered: nothing that it holds is certain any more.
+    fn lose(&mut self) {
+        let pairs = self.pairs.values_mut();
+        pairs.for_each(|pair| pair.holds = Holds::Unknown);
+    }
+
     /// Lets go of all entities that wait, are parked, held or refused: the channel gets another type.
     fn let_go(&mut self) {
         self.waiting.clear();

@@ -60,10 +60,7 @@ impl Maps {
         }
         channel.subscription = subscription;
         if lost {
-            channel
-                .pairs
-                .values_mut()
-                .for_each(|pair| pair.holds = Holds::Unknown);
+            channel.lose();
         }
         channel.read = [head, head, head, 0];
         channel.sweep_end = sweep_end;

@@ -235,6 +235,11 @@ impl Writer {
         self.save(id)
     }
 
+    pub(in crate::store::embedded) fn doubt_retired(&mut self, target: u64) -> Result<(), Error> {
+        let doubted = self.index().doubt_retired(target);
+        doubted.into_iter().try_for_each(|id| self.save(id))
+    }
+
     pub(in crate::store::embedded) fn resweep(
         &mut self,
         id: ChannelId,
