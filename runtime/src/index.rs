@@ -641,6 +641,12 @@ impl Index {
 }
 
 impl Index {
+    /// After a start: what channels have parked counts from now, if it owes no change.
+    pub fn stamp_parked(&mut self, now: Timestamp) {
+        let channels = self.channels.values_mut();
+        channels.for_each(|channel| channel.stamp_parked(now));
+    }
+
     /// Makes unknown what every channel knows of its target, also of entities that it never met, and
     /// starts a sweep of each.
     pub fn doubt_everything(&mut self, now: Timestamp) {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use weir::inside::index::value_hash;
-use weir::inside::model::{EntityId, Lane, Sequence, Timestamp, Track};
+use weir::inside::model::{EntityId, Failure, Lane, Sequence, Timestamp, Track};
 use weir::inside::store::memory::Memory;
 use weir::inside::store::{
     Commit, Effect, Ending, FacetChange, Holds, Lease, Queue, Settlement, Store, Subscription,
@@ -216,6 +216,82 @@ fn what_a_retired_channel_has_delivered_is_counted_and_shown() {
             (name.as_str(), standing.holds),
             ("shop", Holds::Rendering(7))
         );
+    });
+}
+
+/// An operator had two products sent again, and one that was refused tried again. For as long as the target took
+/// none of them, the channel owed nothing that was old.
+#[test]
+fn what_is_sent_once_more_is_owed_and_named_like_a_change() {
+    check(|store| {
+        let queue = join(store);
+        for key in ["resent", "redriven", "swept"] {
+            set(store, key, "price", "1");
+        }
+        let leases = meets(&*queue);
+        let refused = Ending::Refused(Failure::new("no", "no"));
+        for (lease, ending) in leases.iter().zip([delivered(), refused, delivered()]) {
+            ends(&*queue, lease, ending);
+        }
+        let named = || -> Vec<String> {
+            let oldest = queue.oldest(10).into_iter();
+            oldest.map(|it| it.id.key.to_string()).collect()
+        };
+        assert_eq!((queue.owed().oldest_time, named().len()), (None, 0));
+        let [resent, redriven, swept] = [0, 1, 2].map(|at| leases[at].ordinal);
+        assert_eq!(queue.resend(&[resent]).len(), 1);
+        assert_eq!(queue.redrive(&[redriven]).len(), 1);
+        queue.resweep(true).wait().expect("it is durable");
+        let met = meets(&*queue)
+            .into_iter()
+            .find(|lease| lease.ordinal == swept);
+        ends(
+            &*queue,
+            &met.expect("it is met"),
+            Ending::Parked { attempts: 1 },
+        );
+        let owed = queue.owed();
+        assert!(
+            owed.oldest.is_none() && owed.oldest_time.is_some(),
+            "{owed:?}"
+        );
+        assert!(owed.tried[Lane::Normal.index()].is_some(), "{owed:?}");
+        assert_eq!(named(), ["resent", "redriven", "swept"]);
+        for ordinal in [resent, redriven, swept] {
+            let standing = queue.standing(ordinal).expect("it subscribes");
+            assert!(standing.since.is_some(), "{standing:?}");
+            let lease = queue.retry(ordinal).expect("it is parked");
+            assert_eq!(lease.owed_since, Sequence(0), "it is no change");
+            assert!(queue.owed().oldest_time.is_some(), "while it is tried");
+            ends(&*queue, &lease, delivered());
+        }
+        let owed = queue.owed();
+        assert_eq!(
+            (owed.oldest_time, owed.tried, named().len()),
+            (None, [None; 3], 0)
+        );
+    });
+}
+
+/// A withdrawal that the guard held looked like a change that had not been met yet.
+#[test]
+fn the_oldest_change_is_known_with_and_without_those_that_are_held() {
+    check(|store| {
+        let queue = join(store);
+        let held = set(store, "held", "price", "1");
+        let lease = meets(&*queue).pop().expect("it is owed");
+        let later = set(store, "later", "price", "1");
+        ends(&*queue, &lease, Ending::Held);
+        let oldest = || {
+            let owed = queue.owed();
+            let not_held = owed.oldest_not_held.map(|(sequence, _)| sequence);
+            (owed.oldest, not_held)
+        };
+        assert_eq!(oldest(), (Some(held), Some(later)));
+        let lease = meets(&*queue).pop().expect("it is owed");
+        assert_eq!(oldest(), (Some(held), Some(later)), "in flight");
+        ends(&*queue, &lease, delivered());
+        assert_eq!(oldest(), (Some(held), None));
     });
 }
 

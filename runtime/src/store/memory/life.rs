@@ -93,6 +93,17 @@ impl Maps {
             .min()
     }
 
+    /// Since when the channel owes an entity, and the sequence of the oldest change that it owes. Without one
+    /// it is sent once more, and the sequence is the one that was settled.
+    pub(super) fn debt(&self, channel: &Channel, entity: u32) -> Option<(Timestamp, Sequence)> {
+        let change = self.owed_since(channel, entity);
+        let time = change.map(|since| self.time_of(since.0));
+        let waits = channel.parked_at.get(&entity).copied();
+        let since = time.into_iter().chain(waits).min()?;
+        let settled = Sequence(channel.pair(entity).revision);
+        Some((since, change.unwrap_or(settled)))
+    }
+
     pub(super) fn subscribed<'a>(
         &'a self,
         channel: &'a Channel,
@@ -366,9 +377,15 @@ impl Maps {
         let revision = pair.revision;
         channel.pairs.insert(entity, pair);
         match waits {
-            Some(waits) => channel.parked.insert(entity, waits),
-            None => channel.parked.remove(&entity),
-        };
+            Some(waits) => {
+                channel.parked_at.entry(entity).or_insert(now);
+                channel.parked.insert(entity, waits);
+            }
+            None => {
+                channel.parked_at.remove(&entity);
+                channel.parked.remove(&entity);
+            }
+        }
         let channel = &self.channels[&id];
         if waits.is_none()
             && flight.met

@@ -312,6 +312,7 @@ impl Writer {
         let restored = self.shared.db.contains_key(keys::RESTORED).map_err(fatal)?;
         let changed = {
             let mut index = self.index();
+            index.stamp_parked(now);
             let raised = index.raise(least, now);
             if restored {
                 index.doubt_everything(now);
