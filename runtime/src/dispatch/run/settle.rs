@@ -10,7 +10,7 @@ use super::super::prepare::{Content, Preparation, Prepared};
 use super::super::retry::{Made, Waiting, together};
 use super::super::status::DeliveryResult as Counted;
 use super::super::turns::TRACKS;
-use super::{Done, Job, Run};
+use super::{Done, Flight, Gate, Job, Run};
 use crate::happenings::Hash;
 use crate::model::{EntityId, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{Ending, Settlement};
@@ -208,16 +208,20 @@ impl Run {
         }
     }
 
-    /// When the end of the trouble is due.
+    /// When the end of the trouble is due; `None` while it may still turn out that it goes on, because
+    /// something that failed waits for its retry or is in flight, or the target is only being probed.
     pub(super) fn calm_at(&self) -> Option<Instant> {
-        let waits = self.schedule.failed() > 0;
-        let ends = self.trouble.ends_at().filter(|_| !waits)?;
-        Some(self.clock.instant(ends) + Duration::from_millis(1))
+        let ends = self.trouble.ends_at()?;
+        let is_retry = |flight: &Flight| flight.attempts > 0 || flight.retry.is_some();
+        let may_fail = self.schedule.failed() > 0
+            || self.gate() != Gate::Open
+            || self.flights.values().any(is_retry);
+        (!may_fail).then(|| self.clock.instant(ends) + Duration::from_millis(1))
     }
 
     /// Logs once when deliveries are well again, with what happened meanwhile.
     pub(super) fn report_calm(&mut self) {
-        if self.schedule.failed() > 0 {
+        if self.calm_at().is_none() {
             return;
         }
         let now = self.clock.now();
