@@ -502,9 +502,10 @@ impl TargetHandle {
                 self.quota.learn(|gate| gate.failed(now, sent));
             }
         }
-        if breaker.state() == State::Flowing {
-            self.ahead.store(0, Ordering::Relaxed);
-        }
+        let ahead = match breaker.state() {
+            State::Flowing => self.ahead.swap(0, Ordering::Relaxed),
+            _ => 0,
+        };
         if before.state == State::Probing && breaker.state() == State::Flowing {
             self.pace().back(self.clock.elapsed());
             self.quota.sooner().notify_waiters();
@@ -531,6 +532,15 @@ impl TargetHandle {
         if breaker.state() != before.state {
             self.log_change(&before, &breaker);
             self.changed.send_replace(());
+        }
+        if ahead > 0 {
+            tracing::info!(
+                target_name = &*self.options.name,
+                sequence = ahead,
+                "the target takes deliveries again and counts as ahead of Weir no longer; only what its channels owe is sent. \
+                 What somebody else has written over earlier deliveries stays until the entity changes: \
+                 `weir channel drift CHANNEL` finds it, and with `--repair` it is sent again"
+            );
         }
     }
 
