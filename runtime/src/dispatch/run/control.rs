@@ -115,6 +115,9 @@ impl Run {
             .join(&setup.options.name, &setup.subscription)
             .await?;
         lock(&self.shared.changes).resubscribed(changes, queue.changes());
+        if joined.swept {
+            self.there_before = *self.watermark.borrow();
+        }
         failpoint::pass("dispatch.swapping");
         let shares = WeightedRoundRobin::new(setup.shares);
         (self.walking, self.rendering, self.sending) = (shares.clone(), shares.clone(), shares);

@@ -12,8 +12,8 @@ use super::super::status::DeliveryResult as Counted;
 use super::super::turns::TRACKS;
 use super::{Done, Flight, Gate, Job, Run};
 use crate::happenings::Hash;
-use crate::model::{EntityId, Ordinal, Sequence, Timestamp, Track};
-use crate::store::{Ending, Settlement};
+use crate::model::{EntityId, Lane, Ordinal, Sequence, Timestamp, Track};
+use crate::store::{Ending, Lease, Settlement};
 use crate::sync::lock;
 
 /// How long, in milliseconds, the number of entities that the target holds is reused. The guard
@@ -279,9 +279,9 @@ impl Run {
                 if arrived {
                     self.keep_body(ready);
                 }
-                if let Track::Lane(lane) = prepared.taken.track
-                    && arrived
-                    && prepared.taken.owed_since > Sequence(0)
+                if arrived
+                    && prepared.taken.owed_since > self.there_before
+                    && let Some(lane) = self.lane_of(&prepared.taken)
                 {
                     self.delivered.push((lane, prepared.owed_at));
                 }
@@ -309,6 +309,14 @@ impl Run {
                 drop(self.set_paused(true, &reason));
                 self.park(ordinal, attempts, Duration::ZERO, false, false)
             }
+        }
+    }
+
+    /// The lane of the change that was owed: a sweep may meet an entity before its lane does.
+    fn lane_of(&self, taken: &Lease) -> Option<Lane> {
+        match taken.track {
+            Track::Lane(lane) => Some(lane),
+            Track::Sweep => self.queue.standing(taken.ordinal)?.lane,
         }
     }
 
