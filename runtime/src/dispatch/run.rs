@@ -304,6 +304,7 @@ impl Run {
             }
         };
         self.drain(within).await;
+        self.shared.waiters.wake_all();
     }
 
     // -- a turn

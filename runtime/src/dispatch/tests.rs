@@ -30,6 +30,7 @@ mod limits;
 mod pace;
 mod quiet;
 mod refused;
+mod seen;
 mod sockets;
 mod trouble;
 mod waiting;

@@ -131,6 +131,7 @@ impl Run {
         self.more.fill(true);
         self.overfull = false;
         self.reschedule(&joined.parked);
+        self.shared.waiters.wake_all();
         Ok(joined)
     }
 
