@@ -641,6 +641,12 @@ impl Index {
 }
 
 impl Index {
+    /// After a start: what channels have parked counts from now, if it owes no change.
+    pub fn stamp_parked(&mut self, now: Timestamp) {
+        let channels = self.channels.values_mut();
+        channels.for_each(|channel| channel.stamp_parked(now));
+    }
+
     /// Makes unknown what every channel knows of its target, also of entities that it never met, and
     /// starts a sweep of each.
     pub fn doubt_everything(&mut self, now: Timestamp) {
@@ -655,6 +661,19 @@ impl Index {
             }
         }
         self.reads_moved = true;
+    }
+
+    /// Makes unknown what the retired channels of a target know of it, and returns these channels. Their
+    /// sweep starts when they return.
+    pub fn doubt_retired(&mut self, target: u64) -> Vec<ChannelId> {
+        let mut doubted = Vec::new();
+        for (id, channel) in &mut self.channels {
+            if !channel.live && channel.subscription.target == target {
+                channel.lose();
+                doubted.push(*id);
+            }
+        }
+        doubted
     }
 }
 

@@ -115,7 +115,8 @@ pub struct ChannelFigures {
     pub overdue: Duration,
     /// The objective for that age.
     pub freshness_objective: Option<Duration>,
-    /// When the oldest change owed was committed, in milliseconds since 1970; `None` if nothing is owed.
+    /// When the oldest change owed was committed, or since when something waits to be sent once more, in
+    /// milliseconds since 1970; `None` if nothing is owed.
     pub oldest_owed_ms: Option<u64>,
     /// For how long it was late since the start; `None` without an objective.
     pub late: Option<Duration>,

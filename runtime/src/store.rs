@@ -564,6 +564,14 @@ pub trait Store: Send + Sync + 'static {
     /// `Unavailable` if it cannot be written.
     fn retire(&self, name: &str) -> Pending<()>;
 
+    /// The target of this number ([`Subscription::target`]) does not hold any more what it acknowledged: what
+    /// its retired channels have delivered becomes unknown, so that they send it again if they return. A live
+    /// channel is told by [`Queue::resweep`].
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn doubt_retired(&self, target: u64) -> Pending<()>;
+
     /// Forgets a retired channel and all its deliveries. Returns false, and does nothing, if the
     /// channel is live or unknown.
     ///

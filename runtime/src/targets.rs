@@ -160,6 +160,12 @@ impl Kind {
         }
     }
 
+    /// Whether what the target holds is read from files of this machine. That is no request that the target's
+    /// limits are about, and it may read all lines of a file, for which no delivery should wait.
+    pub(crate) fn reads_here(&self) -> bool {
+        matches!(self, Kind::File(_) | Kind::Feed(_))
+    }
+
     /// Prepares a target without opening a connection.
     ///
     /// # Errors

@@ -4,20 +4,8 @@
 use serde_json::Value;
 
 use crate::support::Stage;
-use crate::support::stage::CATALOG;
+use crate::support::stage::{CATALOG, TOKENS};
 use crate::support::weir::command;
-
-const TOKENS: &str = r#"
-[tokens.reader]
-secret = "reader-secret-of-some-length"
-roles = ["read"]
-[tokens.operator]
-secret = "operator-secret-of-some-length"
-roles = ["operate"]
-[tokens.chief]
-secret = "chief-secret-of-some-length"
-roles = ["admin"]
-"#;
 
 // Each action stood in the log twice, in two wordings, once without the one who did it.
 #[test]

@@ -166,6 +166,50 @@ fn a_bucket_that_was_made_anew_is_filled_again_by_itself() {
     assert_eq!(stage.refused("bus"), Vec::<Value>::new());
 }
 
+// A bucket was made anew while one of its channels was out of the configuration. When the channel came back,
+// all of its pages counted as delivered, and none was in the bucket.
+#[test]
+fn a_channel_that_comes_back_fills_the_bucket_that_was_made_anew_without_it() {
+    let Some(bus) = Bus::start("a bucket that was made anew without a channel") else {
+        return;
+    };
+    let reader = Reader::of(&bus);
+    reader.makes_the_bucket();
+    let alone = format!(
+        "{}[entities.page]\nfacets.content = {{ owner = \"pim\" }}\n",
+        CATALOG.replace("{url}", &bus.url()).replace(
+            "kv = \"catalog\"",
+            "kv = \"catalog\"\nkey = \"{entity}.{key}\""
+        )
+    );
+    let pages = "[channels.pages]\nentity = \"page\"\nfacets = [\"content\"]\ntarget = \"bus\"\n";
+    let both = format!("{alone}{pages}");
+    let stage = Stage::with(&both);
+    let page = json!({"type": "page", "key": "home", "facet": "content", "value": 1});
+    stage.takes("pim", &[page, change("p0", "content", json!(1))]);
+    let holds = |p0: i32, pages: &[&str]| {
+        let pages = pages.iter().map(|key| (key.to_string(), json!(1)));
+        let expected = pages
+            .chain([("product.p0".to_owned(), json!(p0))])
+            .collect();
+        settles(&reader, &expected);
+    };
+    holds(1, &["page.home"]);
+    // The outcomes have been settled too.
+    (stage.settles("pages"), stage.settles("bus"));
+
+    stage.reloads(&alone);
+    let gone = reader
+        .runtime
+        .block_on(reader.js.delete_key_value("catalog"));
+    gone.expect("it is deleted");
+    reader.makes_the_bucket();
+    stage.takes("pim", &[change("p0", "content", json!(2))]);
+    holds(2, &[]);
+    stage.reloads(&both);
+    holds(2, &["page.home"]);
+}
+
 #[test]
 fn nothing_is_suppressed_where_nobody_knows_what_became_of_it() {
     let core = CATALOG

@@ -4,17 +4,9 @@ use serde_json::{Value, json};
 
 use crate::support::browser::{Browser, ENTER, ESCAPE};
 use crate::support::parts::script;
-use crate::support::stage::CATALOG;
+use crate::support::stage::{CATALOG, TOKENS};
 use crate::support::{Act, Stage, change, eventually};
 
-const TOKENS: &str = r#"
-[tokens.reader]
-secret = "reader-secret-of-some-length"
-roles = ["read"]
-[tokens.operator]
-secret = "operator-secret-of-some-length"
-roles = ["operate"]
-"#;
 /// Text that a page, a terminal or a reader from right to left would obey.
 const HOSTILE: &str = "<script>document.title='owned'</script>\u{202e}\u{1b}[31m\u{0}\u{200b}";
 

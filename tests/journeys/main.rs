@@ -19,6 +19,8 @@ mod floods;
 mod full;
 mod held_back;
 mod isolation;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod kill;
 mod languages;
 mod large;

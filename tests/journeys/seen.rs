@@ -10,8 +10,6 @@ use crate::support::{Act, Stage, change, eventually};
 #[test]
 fn the_time_from_acceptance_to_delivery_is_shown_by_lane_and_kept_over_a_restart() {
     let mut stage = Stage::catalog();
-    // What a sweep delivers counts as no change.
-    stage.swept("shop");
     stage.takes(
         "pim",
         &[
@@ -22,11 +20,12 @@ fn the_time_from_acceptance_to_delivery_is_shown_by_lane_and_kept_over_a_restart
     stage.takes("erp", &[change("lamp", "price.de", json!(1))]);
     stage.settles("shop");
     let deliveries = stage.shop.count();
-    let of = |stage: &Stage, span: &str| -> (u64, Value) {
-        let latency = stage.channel("shop")["latency"].clone();
+    let of_channel = |stage: &Stage, channel: &str, span: &str| -> (u64, Value) {
+        let latency = stage.channel(channel)["latency"].clone();
         let counts = ["urgent", "normal", "bulk"].map(|lane| latency[lane][span]["count"].as_u64());
         (counts.iter().flatten().sum(), latency)
     };
+    let of = |stage: &Stage, span: &str| of_channel(stage, "shop", span);
     for span in ["minute", "hour", "day"] {
         let (count, latency) = of(&stage, span);
         assert_eq!(count as usize, deliveries, "{latency:#}");
@@ -38,6 +37,11 @@ fn the_time_from_acceptance_to_delivery_is_shown_by_lane_and_kept_over_a_restart
     let (count, latency) = of(&stage, "day");
     assert_eq!(count as usize, deliveries, "{latency:#}");
     assert_eq!(of(&stage, "minute").0, 0);
+    // A channel with another name is the same one.
+    let renamed = CATALOG.replace("[channels.shop]", "[channels.store]\nwas = \"shop\"");
+    stage.reloads(&renamed);
+    let (count, latency) = of_channel(&stage, "store", "day");
+    assert_eq!(count as usize, deliveries, "{latency:#}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use weir::inside::index::value_hash;
-use weir::inside::model::{EntityId, Lane, Sequence, Timestamp, Track};
+use weir::inside::model::{EntityId, Failure, Lane, Sequence, Timestamp, Track};
 use weir::inside::store::memory::Memory;
 use weir::inside::store::{
     Commit, Effect, Ending, FacetChange, Holds, Lease, Queue, Settlement, Store, Subscription,
@@ -41,16 +41,19 @@ fn set(store: &dyn Store, key: &str, facet: &str, value: &str) -> Sequence {
     commit_all(store, vec![event]).sequence
 }
 
-fn join(store: &dyn Store) -> Arc<dyn Queue> {
-    let subscription = Subscription {
+fn subscription() -> Subscription {
+    Subscription {
         entity_type: "product".into(),
         facets: vec!["price".into()],
         shape: 1,
         shape_label: "page".into(),
         target: 1,
         debounce: None,
-    };
-    world::join(store, "shop", &subscription).0
+    }
+}
+
+fn join(store: &dyn Store) -> Arc<dyn Queue> {
+    world::join(store, "shop", &subscription()).0
 }
 
 fn meets(queue: &dyn Queue) -> Vec<Lease> {
@@ -151,6 +154,42 @@ fn a_sweep_has_ahead_only_what_was_there_when_it_began() {
     });
 }
 
+/// A database was restored while one of the shops that it served was out of the configuration. When the shop
+/// came back, what it had delivered before still counted as delivered.
+#[test]
+fn what_a_target_has_forgotten_is_unknown_to_its_retired_channels_too() {
+    check(|store| {
+        let at = |name: &str, target| {
+            let subscription = Subscription {
+                target,
+                ..subscription()
+            };
+            world::join(store, name, &subscription).0
+        };
+        set(store, "lamp", "price", "1");
+        let targets = [("live", 1), ("retired", 1), ("elsewhere", 2)];
+        let queues = targets.map(|(name, target)| at(name, target));
+        for queue in &queues {
+            for lease in meets(&**queue) {
+                ends(&**queue, &lease, delivered());
+            }
+        }
+        for (name, _) in &targets[1..] {
+            store.retire(name).wait().expect("it retires");
+        }
+        store.doubt_retired(1).wait().expect("it is durable");
+        let holds = |name: &str, target| {
+            let queue = at(name, target);
+            let lease = meets(&*queue).pop();
+            lease.map(|lease| lease.holds)
+        };
+        assert_eq!(holds("live", 1), None, "it is told by another call");
+        assert_eq!(holds("retired", 1), Some(Holds::Unknown));
+        let certain = Some(Holds::Rendering(7));
+        assert_eq!(holds("elsewhere", 2), certain, "it has forgotten nothing");
+    });
+}
+
 /// A row was renamed without `was`. The old shop's pages stayed, and nothing said so.
 #[test]
 fn what_a_retired_channel_has_delivered_is_counted_and_shown() {
@@ -177,6 +216,82 @@ fn what_a_retired_channel_has_delivered_is_counted_and_shown() {
             (name.as_str(), standing.holds),
             ("shop", Holds::Rendering(7))
         );
+    });
+}
+
+/// An operator had two products sent again, and one that was refused tried again. For as long as the target took
+/// none of them, the channel owed nothing that was old.
+#[test]
+fn what_is_sent_once_more_is_owed_and_named_like_a_change() {
+    check(|store| {
+        let queue = join(store);
+        for key in ["resent", "redriven", "swept"] {
+            set(store, key, "price", "1");
+        }
+        let leases = meets(&*queue);
+        let refused = Ending::Refused(Failure::new("no", "no"));
+        for (lease, ending) in leases.iter().zip([delivered(), refused, delivered()]) {
+            ends(&*queue, lease, ending);
+        }
+        let named = || -> Vec<String> {
+            let oldest = queue.oldest(10).into_iter();
+            oldest.map(|it| it.id.key.to_string()).collect()
+        };
+        assert_eq!((queue.owed().oldest_time, named().len()), (None, 0));
+        let [resent, redriven, swept] = [0, 1, 2].map(|at| leases[at].ordinal);
+        assert_eq!(queue.resend(&[resent]).len(), 1);
+        assert_eq!(queue.redrive(&[redriven]).len(), 1);
+        queue.resweep(true).wait().expect("it is durable");
+        let met = meets(&*queue)
+            .into_iter()
+            .find(|lease| lease.ordinal == swept);
+        ends(
+            &*queue,
+            &met.expect("it is met"),
+            Ending::Parked { attempts: 1 },
+        );
+        let owed = queue.owed();
+        assert!(
+            owed.oldest.is_none() && owed.oldest_time.is_some(),
+            "{owed:?}"
+        );
+        assert!(owed.tried[Lane::Normal.index()].is_some(), "{owed:?}");
+        assert_eq!(named(), ["resent", "redriven", "swept"]);
+        for ordinal in [resent, redriven, swept] {
+            let standing = queue.standing(ordinal).expect("it subscribes");
+            assert!(standing.since.is_some(), "{standing:?}");
+            let lease = queue.retry(ordinal).expect("it is parked");
+            assert_eq!(lease.owed_since, Sequence(0), "it is no change");
+            assert!(queue.owed().oldest_time.is_some(), "while it is tried");
+            ends(&*queue, &lease, delivered());
+        }
+        let owed = queue.owed();
+        assert_eq!(
+            (owed.oldest_time, owed.tried, named().len()),
+            (None, [None; 3], 0)
+        );
+    });
+}
+
+/// A withdrawal that the guard held looked like a change that had not been met yet.
+#[test]
+fn the_oldest_change_is_known_with_and_without_those_that_are_held() {
+    check(|store| {
+        let queue = join(store);
+        let held = set(store, "held", "price", "1");
+        let lease = meets(&*queue).pop().expect("it is owed");
+        let later = set(store, "later", "price", "1");
+        ends(&*queue, &lease, Ending::Held);
+        let oldest = || {
+            let owed = queue.owed();
+            let not_held = owed.oldest_not_held.map(|(sequence, _)| sequence);
+            (owed.oldest, not_held)
+        };
+        assert_eq!(oldest(), (Some(held), Some(later)));
+        let lease = meets(&*queue).pop().expect("it is owed");
+        assert_eq!(oldest(), (Some(held), Some(later)), "in flight");
+        ends(&*queue, &lease, delivered());
+        assert_eq!(oldest(), (Some(held), None));
     });
 }
 

@@ -42,6 +42,19 @@ pub fn impatient() -> String {
     CATALOG.replace("timeout = \"30s\"", "timeout = \"1s\"")
 }
 
+/// A token for each role, to follow a configuration. The secret is the name and `-secret-of-some-length`.
+pub const TOKENS: &str = r#"
+[tokens.reader]
+secret = "reader-secret-of-some-length"
+roles = ["read"]
+[tokens.operator]
+secret = "operator-secret-of-some-length"
+roles = ["operate"]
+[tokens.chief]
+secret = "chief-secret-of-some-length"
+roles = ["admin"]
+"#;
+
 /// A Weir with one receiver.
 pub struct Stage {
     // Fields are dropped in this order: the log is read before its folder is removed.

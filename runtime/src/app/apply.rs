@@ -355,11 +355,32 @@ impl Inner {
     async fn rename_channels(&self, old: &Live, plan: &Plan) -> Result<(), store::Error> {
         for channel in plan.channels.values() {
             let (name, was) = (&channel.options.name, &channel.options.was);
-            if let Some(was) = was.as_ref().filter(|_| !old.channels.contains_key(name)) {
-                self.store.rename(was, name).await?;
+            if let Some(was) = was.as_ref().filter(|_| !old.channels.contains_key(name))
+                && self.store.rename(was, name).await?
+            {
+                self.rename_latencies(old, was, name).await?;
             }
         }
         Ok(())
+    }
+
+    /// A channel that ran until now knows newer latencies than the store.
+    async fn rename_latencies(
+        &self,
+        old: &Live,
+        was: &str,
+        name: &str,
+    ) -> Result<(), store::Error> {
+        let before = note_of_latencies(was);
+        let running = old.channels.get(was);
+        let latencies = match running.and_then(|channel| channel.latency_memory()) {
+            Some(latencies) => Some(latencies),
+            None => self.store.note(&before)?,
+        };
+        self.store
+            .set_note(&note_of_latencies(name), latencies)
+            .await?;
+        self.store.set_note(&before, None).await
     }
 
     /// Starts a channel, leaves it as it is, or gives it a new setup.

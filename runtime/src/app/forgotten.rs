@@ -4,7 +4,8 @@
 //!
 //! A target that has forgotten says so itself when it connects ([`Outcome::Forgot`]), and nothing is sent to it. All of
 //! its channels then owe everything again, durably, before the target starts over: if Weir stops in between,
-//! the target is still behind its mark and says so again.
+//! the target is still behind its mark and says so again. What a retired channel delivered there is unknown
+//! from then on, so that the channel sends it again if it returns.
 //!
 //! [`Outcome::Forgot`]: crate::targets::Outcome::Forgot
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use super::memories::keep_foreign;
 use super::{Inner, join_all};
+use crate::dispatch::{self, TargetHandle};
 use crate::model::Sequence;
 use crate::server::Problem;
 use crate::sync::lock;
@@ -37,26 +39,37 @@ impl Inner {
                 reason,
                 "the target does not hold any more what it acknowledged; everything is sent to it again"
             );
-            let (inner, live, name) = (self.clone(), live.clone(), name.clone());
+            let (inner, name, target) = (self.clone(), name.clone(), target.clone());
             tokio::spawn(async move {
-                let target = &live.targets[&name];
-                let channels = live.channels.values();
-                // By its name: in the middle of a reload, some still have the handle before this one.
-                let of_it = channels.filter(|channel| *channel.setup().options.target == *name);
-                let resynced = join_all(of_it.map(|channel| channel.resync())).await;
-                let failed = resynced.into_iter().find_map(Result::err);
-                match failed {
-                    None => target.start_over(),
-                    // The next look tries it again.
-                    Some(error) => tracing::error!(
+                let started = inner.start_over(&name, &target).await;
+                // The next look tries it again; after a stop, the next start does.
+                if let Err(dispatch::Error::Store(error)) = started {
+                    tracing::error!(
                         target_name = &*name,
                         %error,
                         "what the target has forgotten could not be made owed again"
-                    ),
+                    );
                 }
                 lock(&inner.forgotten).remove(&name);
             });
         }
+    }
+
+    /// Makes everything owed that the channels of a target have ever delivered to it, and then lets the
+    /// target start over. No channel joins or leaves meanwhile.
+    async fn start_over(&self, name: &str, target: &TargetHandle) -> Result<(), dispatch::Error> {
+        let stopped = self.stopped.lock().await;
+        if *stopped {
+            return Err(dispatch::Error::Stopped);
+        }
+        self.store.doubt_retired(target.place()).await?;
+        let live = self.live.load_full();
+        let channels = live.channels.values();
+        let of_it = channels.filter(|channel| *channel.setup().options.target == *name);
+        let resynced = join_all(of_it.map(|channel| channel.resync())).await;
+        resynced.into_iter().collect::<Result<(), _>>()?;
+        target.start_over();
+        Ok(())
     }
 
     /// Settles that a channel's target is ahead: jumps above what was seen there, lets it overwrite what has
@@ -95,13 +108,14 @@ impl Inner {
         let current = live.targets.get(&name).filter(|it| it.place() == place);
         let target = current.cloned().unwrap_or(target);
         target.overwrite(foreign);
-        let channels = live.channels.values();
-        let of_it = channels.filter(|channel| *channel.setup().options.target == *name);
-        for resynced in join_all(of_it.map(|channel| channel.resync())).await {
-            resynced.map_err(super::backend::stopped)?;
-        }
-        target.start_over();
-        Ok(())
+        tracing::info!(
+            target_name = &*name,
+            sequence = foreign.last.0,
+            "Weir's sequence is above all that was seen at the target, which was ahead; everything is sent to it again and \
+             overwrites what has a sequence up to this one"
+        );
+        let started = self.start_over(&name, &target).await;
+        started.map_err(super::backend::stopped)
     }
 }
 

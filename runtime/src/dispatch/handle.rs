@@ -181,14 +181,17 @@ impl TargetHandle {
         self.target.mark()
     }
 
-    /// See [`Target::compare`]. Waits for a slot and for the pace, as a delivery does, but does not disturb
-    /// the breaker: while the target is in trouble it returns at once.
+    /// See [`Target::compare`]. Waits for a slot and for the pace, as a delivery does, unless that is read on
+    /// this machine ([`Kind::reads_here`]). It does not disturb the breaker: while the target is in trouble it
+    /// returns at once.
+    ///
+    /// [`Kind::reads_here`]: crate::targets::Kind::reads_here
     ///
     /// # Errors
     /// As a phrase for the operator.
     pub(crate) async fn compare(self: &Arc<Self>, items: &[Item]) -> Result<Vec<Held>, String> {
         let mut permit = self.permit_to_look().await?;
-        permit.spend(items);
+        permit.iter_mut().for_each(|permit| permit.spend(items));
         self.target.compare(items).await
     }
 
@@ -198,21 +201,26 @@ impl TargetHandle {
     /// As a phrase for the operator.
     pub(crate) async fn keys(self: &Arc<Self>, after: Option<&str>) -> Result<Page, String> {
         let mut permit = self.permit_to_look().await?;
-        permit.spend(&[]);
+        permit.iter_mut().for_each(|permit| permit.spend(&[]));
         self.target.keys(after).await
     }
 
-    /// A permit for a request that changes nothing at the target, and is no probe.
-    async fn permit_to_look(self: &Arc<Self>) -> Result<Permit, String> {
-        let permit = match self.admits() {
-            Admission::Flowing => self.clone().permit(false).await,
-            Admission::Probe | Admission::Wait(_) => None,
+    /// A permit for a request that changes nothing at the target, and is no probe; `None` if it needs none.
+    async fn permit_to_look(self: &Arc<Self>) -> Result<Option<Permit>, String> {
+        let flows = self.admits() == Admission::Flowing;
+        if flows && self.options.kind.reads_here() {
+            return Ok(None);
+        }
+        let permit = match flows {
+            true => self.clone().permit(false).await,
+            false => None,
         };
-        permit.filter(|permit| !permit.probe).ok_or_else(|| {
+        let permit = permit.filter(|permit| !permit.probe).ok_or_else(|| {
             let reason = self.forgot();
             let reason = reason.unwrap_or_else(|| self.breaker().reason().to_owned());
             format!("the target is in trouble: {reason}")
-        })
+        });
+        permit.map(Some)
     }
 
     /// What shows that the target does not hold any more what it acknowledged. Nothing is sent to it until
@@ -502,9 +510,10 @@ impl TargetHandle {
                 self.quota.learn(|gate| gate.failed(now, sent));
             }
         }
-        if breaker.state() == State::Flowing {
-            self.ahead.store(0, Ordering::Relaxed);
-        }
+        let ahead = match breaker.state() {
+            State::Flowing => self.ahead.swap(0, Ordering::Relaxed),
+            _ => 0,
+        };
         if before.state == State::Probing && breaker.state() == State::Flowing {
             self.pace().back(self.clock.elapsed());
             self.quota.sooner().notify_waiters();
@@ -531,6 +540,15 @@ impl TargetHandle {
         if breaker.state() != before.state {
             self.log_change(&before, &breaker);
             self.changed.send_replace(());
+        }
+        if ahead > 0 {
+            tracing::info!(
+                target_name = &*self.options.name,
+                sequence = ahead,
+                "the target takes deliveries again and counts as ahead of Weir no longer; only what its channels owe is sent. \
+                 What somebody else has written over earlier deliveries stays until the entity changes: \
+                 `weir channel drift CHANNEL` finds it, and with `--repair` it is sent again"
+            );
         }
     }
 

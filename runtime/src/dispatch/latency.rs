@@ -5,7 +5,8 @@
 //! bound of its bucket, at most 40 % above the true value; the maximum is exact. What is not delivered is
 //! in none of them: that is what `overdue` and the oldest owed entities are for.
 //!
-//! Only changes count. A sweep sends what is not a change, and what it meets may be years old.
+//! Only changes count, whether their lane or a sweep meets them first. What was there before the channel, or
+//! before it subscribed to it, may be years old, and counts as no change of the channel.
 
 use std::sync::LazyLock;
 

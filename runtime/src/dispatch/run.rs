@@ -191,6 +191,9 @@ pub(crate) struct Run {
     arrived: Vec<(Hash, Body)>,
     /// The newest change when the channel was started.
     began: Sequence,
+    /// Changes up to this one were there before the channel, or before it subscribed to them, and how long ago
+    /// that was says nothing about it. 0 if it has met them all.
+    there_before: Sequence,
     /// The changes that were delivered in this turn: their lanes, and when they were committed.
     delivered: Vec<(Lane, Timestamp)>,
 }
@@ -205,6 +208,9 @@ impl Run {
     ) -> Run {
         let clock = setup.target.clock();
         let shares = WeightedRoundRobin::new(setup.shares);
+        let began = *store.watermark().borrow();
+        // A sweep that was not over at the last stop goes on.
+        let sweeps = joined.swept || queue.owed().sweep > 0;
         let mut run = Run {
             watermark: store.watermark(),
             target_changes: setup.target.changes(),
@@ -252,7 +258,8 @@ impl Run {
             stamp: setup.target.clock().stamp(),
             happened: Vec::new(),
             arrived: Vec::new(),
-            began: *store.watermark().borrow(),
+            began,
+            there_before: if sweeps { began } else { Sequence(0) },
             delivered: Vec::new(),
             store,
             queue,
@@ -302,6 +309,7 @@ impl Run {
             }
         };
         self.drain(within).await;
+        self.shared.waiters.wake_all();
     }
 
     // -- a turn

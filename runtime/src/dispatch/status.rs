@@ -224,7 +224,7 @@ pub struct Status {
     pub owed: Owed,
     /// What waits on purpose.
     pub waiting: Waiting,
-    /// Age of the oldest change owed; zero if nothing is owed.
+    /// Age of the oldest change owed, or of the oldest wish to send something once more; zero if nothing is owed.
     pub freshness: Duration,
     /// The same without the time in which the change waited on purpose, for its hours or to be quiet:
     /// this is late if it is above the objective.

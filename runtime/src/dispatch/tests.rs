@@ -30,6 +30,7 @@ mod limits;
 mod pace;
 mod quiet;
 mod refused;
+mod seen;
 mod sockets;
 mod tapped;
 mod trouble;
@@ -365,6 +366,39 @@ fn lines(seen: &Seen) -> Vec<String> {
 
 fn fine(_: &Seen) -> Reply {
     Reply::Status(200)
+}
+
+/// What is logged on the thread of a story.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Begins; it ends with the guard.
+    fn begin() -> (Log, tracing::subscriber::DefaultGuard) {
+        let log = Log::default();
+        let written = log.clone();
+        let format = tracing_subscriber::fmt().with_ansi(false).without_time();
+        let subscriber = format.with_writer(move || written.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// How many lines have this text.
+    fn count(&self, text: &str) -> usize {
+        let written = lock(&self.0);
+        let written = String::from_utf8_lossy(&written);
+        written.lines().filter(|line| line.contains(text)).count()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        lock(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A chain made from a function.

@@ -1,7 +1,8 @@
 //! Requests that wait until a channel has settled an entity.
 //!
 //! A channel settles far more entities than anybody waits for. While nobody waits, that costs one
-//! relaxed load; otherwise a flight that ends wakes those who wait for its entity, and nobody else.
+//! relaxed load; otherwise a flight that ends wakes those who wait for its entity, and nobody else. When a
+//! channel gets another configuration or stops, all are woken: what they wait for may be owed no more.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -32,6 +33,13 @@ impl Waiters {
             .by_ref()
             .filter_map(|ordinal| by_entity.get(&ordinal));
         waiting.flatten().for_each(|wake| wake.notify_one());
+    }
+
+    /// Wakes all of them, because the channel is another one from now on, or has ended.
+    pub(super) fn wake_all(&self) {
+        let by_entity = lock(&self.by_entity);
+        let waiting = by_entity.values().flatten();
+        waiting.for_each(|wake| wake.notify_one());
     }
 }
 

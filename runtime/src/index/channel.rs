@@ -99,6 +99,9 @@ pub struct Channel {
     /// The sequence of the oldest change that a parked entity owes, also when newer changes of the
     /// same facet cover it. After a restart, it is the oldest change that the entity still shows.
     parked_since: HashMap<u32, u64>,
+    /// When a parked entity began to wait. What owes no change of its own counts from then: it is sent once
+    /// more, or a sweep met it. After a restart it is the time of the start.
+    parked_at: HashMap<u32, Timestamp>,
     /// The entities that wait until they are quiet.
     waiting: Waiting,
     refusals: BTreeMap<u32, (Failure, Timestamp)>,
@@ -209,6 +212,7 @@ impl Channel {
             target_keys: HashMap::new(),
             parked: BTreeMap::new(),
             parked_since: HashMap::new(),
+            parked_at: HashMap::new(),
             waiting: Waiting::default(),
             refusals: BTreeMap::new(),
             flights: HashMap::new(),
@@ -315,11 +319,7 @@ impl Channel {
         self.subscription = subscription;
         self.wanted.clear();
         if lost {
-            for ordinal in 0..self.pairs.len() as u32 {
-                if self.pair(ordinal) != Pair::default() {
-                    self.change(ordinal, |pair| pair.holding(Holds::Unknown));
-                }
-            }
+            self.lose();
         }
         self.read = [head, head, head, 0];
         self.sweep_end = u64::from(given_out).saturating_sub(1);
@@ -330,6 +330,15 @@ impl Channel {
         self.dirty.positions = true;
     }
 
+    /// The target has lost what was delivered: nothing that it holds is certain any more.
+    pub(super) fn lose(&mut self) {
+        for ordinal in 0..self.pairs.len() as u32 {
+            if self.pair(ordinal) != Pair::default() {
+                self.change(ordinal, |pair| pair.holding(Holds::Unknown));
+            }
+        }
+    }
+
     /// Lets go of all entities that wait, are parked, held or refused, because the channel gets another
     /// entity type: they are not for it any more.
     fn let_go(&mut self) {
@@ -338,6 +347,7 @@ impl Channel {
         self.waiting = Waiting::default();
         self.parked.clear();
         self.parked_since.clear();
+        self.parked_at.clear();
         self.refusals.clear();
         for ordinal in kept {
             self.change(ordinal, |pair| pair.in_state(State::New));
@@ -499,6 +509,19 @@ impl Channel {
             .min()
     }
 
+    /// Since when the channel owes an entity, and the sequence of the oldest change that it owes. Without one
+    /// it is sent once more, and the sequence is the one that was settled.
+    fn debt(&self, ordinal: u32, entry: &Entry, known: Known<'_>) -> Option<(Timestamp, u64)> {
+        let change = self.owed_since(ordinal, entry, known, &[]);
+        let time = change.map(|since| known.clock.time_of(since));
+        let waits = self.parked_at.get(&ordinal).copied();
+        let since = time.into_iter().chain(waits).min()?;
+        Some((
+            since,
+            change.unwrap_or_else(|| self.pair(ordinal).revision()),
+        ))
+    }
+
     /// Whether a sweep must render an entity again. One that the channel never met is rendered when
     /// a facet changes that the channel subscribes to.
     fn is_reshaped(&self, pair: Pair) -> bool {
@@ -543,6 +566,11 @@ impl Channel {
             let count = counts.and_then(|counts| counts.get(number as usize));
             self.changes_of_forgotten += count.copied().unwrap_or_default();
         }
+    }
+
+    /// After a start: what is parked counts from now, if it owes no change.
+    pub(super) fn stamp_parked(&mut self, now: Timestamp) {
+        self.parked_at = self.parked.keys().map(|parked| (*parked, now)).collect();
     }
 
     pub(super) fn erase(&mut self, ordinal: u32) {

@@ -268,9 +268,9 @@ pub struct OldestOwed {
     pub ordinal: Ordinal,
     /// Its type and key.
     pub id: EntityId,
-    /// The sequence of the oldest change that is owed.
+    /// The sequence of the oldest change that is owed; without one, of the state that is sent once more.
     pub since: Sequence,
-    /// When that change was committed, to about a second.
+    /// When that change was committed, to about a second, or since when it is to be sent once more.
     pub time: Timestamp,
 }
 
@@ -297,8 +297,11 @@ pub struct Owed {
     /// The sequence of the oldest change still owed, including parked and held ones, also when newer
     /// changes cover it; `None` if nothing is owed.
     pub oldest: Option<Sequence>,
-    /// When that change was committed, to about a second.
+    /// Since when something is owed: when that change was committed, to about a second, or when the first of
+    /// what is parked without a change began to wait, because it is sent once more.
     pub oldest_time: Option<Timestamp>,
+    /// The oldest change still owed that is not held, and when it was committed.
+    pub oldest_not_held: Option<(Sequence, Timestamp)>,
     /// By lane, when the oldest change that was not tried yet might first have been sent: the time of
     /// the change, or the end of its wait to be quiet, which may lie ahead.
     pub due: [Option<Timestamp>; 3],

@@ -1146,6 +1146,9 @@ impl Store for Failing {
     fn retire(&self, name: &str) -> Pending<()> {
         self.inner.retire(name)
     }
+    fn doubt_retired(&self, target: u64) -> Pending<()> {
+        self.inner.doubt_retired(target)
+    }
     fn forget(&self, name: &str) -> Pending<bool> {
         self.inner.forget(name)
     }

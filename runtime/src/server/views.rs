@@ -238,7 +238,7 @@ pub struct ChannelView {
     /// The objective for that age.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freshness_objective_seconds: Option<f64>,
-    /// When the oldest change owed was committed.
+    /// When the oldest change owed was committed, or since when something waits to be sent once more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_owed: Option<Time>,
     /// The entities that are owed for the longest time, at most 10, the oldest first; only where one

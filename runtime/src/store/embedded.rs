@@ -421,6 +421,11 @@ impl Store for Embedded {
         self.shared.on_writer(move |writer| writer.retire(&name))
     }
 
+    fn doubt_retired(&self, target: u64) -> Pending<()> {
+        self.shared
+            .on_writer(move |writer| writer.doubt_retired(target))
+    }
+
     fn forget(&self, name: &str) -> Pending<bool> {
         let name = name.to_owned();
         (self.shared).on_writer(move |writer| writer.forget_channel(&name))

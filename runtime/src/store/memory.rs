@@ -214,6 +214,8 @@ struct Channel {
     sweep_end: u64,
     pairs: HashMap<u32, Pair>,
     parked: BTreeMap<u32, Parked>,
+    /// When each of them began to wait; after a crash, when that was.
+    parked_at: BTreeMap<u32, Timestamp>,
     /// The entities that wait until they are quiet: the lane, and when it is looked again.
     waiting: BTreeMap<u32, (Lane, Timestamp)>,
     flights: BTreeMap<u32, Flight>,
@@ -259,10 +261,17 @@ impl Channel {
         self.waiting.contains_key(&entity) || saved.is_some_and(waits)
     }
 
+    /// The target has lost what was delivered: nothing that it holds is certain any more.
+    fn lose(&mut self) {
+        let pairs = self.pairs.values_mut();
+        pairs.for_each(|pair| pair.holds = Holds::Unknown);
+    }
+
     /// Lets go of all entities that wait, are parked, held or refused: the channel gets another type.
     fn let_go(&mut self) {
         self.waiting.clear();
         self.parked.clear();
+        self.parked_at.clear();
         for pair in self.pairs.values_mut() {
             pair.refusal = None;
             if matches!(
@@ -330,6 +339,8 @@ impl Maps {
             (channel.acked, channel.read, channel.pairs, channel.parked) =
                 (acked, acked, pairs, parked);
             channel.flights.clear();
+            let parked = channel.parked.keys();
+            channel.parked_at = parked.map(|parked| (*parked, self.now)).collect();
             let waits = |(entity, pair): (&u32, &Pair)| match pair.state {
                 State::Waiting { lane, .. } => Some((*entity, (lane, Timestamp(0)))),
                 _ => None,
@@ -412,6 +423,7 @@ impl Channel {
             sweep_end: 0,
             pairs: HashMap::new(),
             parked: BTreeMap::new(),
+            parked_at: BTreeMap::new(),
             waiting: BTreeMap::new(),
             flights: BTreeMap::new(),
             withdrawals: Withdrawals::new(),

@@ -16,6 +16,7 @@ mod mark;
 mod pool;
 mod rows;
 mod table;
+mod text;
 mod tls;
 mod url;
 mod write;

@@ -115,6 +115,9 @@ impl Run {
             .join(&setup.options.name, &setup.subscription)
             .await?;
         lock(&self.shared.changes).resubscribed(changes, queue.changes());
+        if joined.swept {
+            self.there_before = *self.watermark.borrow();
+        }
         failpoint::pass("dispatch.swapping");
         let shares = WeightedRoundRobin::new(setup.shares);
         (self.walking, self.rendering, self.sending) = (shares.clone(), shares.clone(), shares);
@@ -128,6 +131,7 @@ impl Run {
         self.walk_everything();
         self.overfull = false;
         self.reschedule(&joined.parked);
+        self.shared.waiters.wake_all();
         Ok(joined)
     }
 

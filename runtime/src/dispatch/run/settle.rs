@@ -10,10 +10,10 @@ use super::super::prepare::{Content, Preparation, Prepared};
 use super::super::retry::{Made, Waiting, together};
 use super::super::status::DeliveryResult as Counted;
 use super::super::turns::TRACKS;
-use super::{Done, Job, Run};
+use super::{Done, Flight, Gate, Job, Run};
 use crate::happenings::Hash;
-use crate::model::{EntityId, Ordinal, Sequence, Timestamp, Track};
-use crate::store::{Ending, Settlement};
+use crate::model::{EntityId, Lane, Ordinal, Sequence, Timestamp, Track};
+use crate::store::{Ending, Lease, Settlement};
 use crate::sync::lock;
 
 /// How long, in milliseconds, the number of entities that the target holds is reused. The guard
@@ -217,16 +217,20 @@ impl Run {
         }
     }
 
-    /// When the end of the trouble is due.
+    /// When the end of the trouble is due; `None` while it may still turn out that it goes on, because
+    /// something that failed waits for its retry or is in flight, or the target is only being probed.
     pub(super) fn calm_at(&self) -> Option<Instant> {
-        let waits = self.schedule.failed() > 0;
-        let ends = self.trouble.ends_at().filter(|_| !waits)?;
-        Some(self.clock.instant(ends) + Duration::from_millis(1))
+        let ends = self.trouble.ends_at()?;
+        let is_retry = |flight: &Flight| flight.attempts > 0 || flight.retry.is_some();
+        let may_fail = self.schedule.failed() > 0
+            || self.gate() != Gate::Open
+            || self.flights.values().any(is_retry);
+        (!may_fail).then(|| self.clock.instant(ends) + Duration::from_millis(1))
     }
 
     /// Logs once when deliveries are well again, with what happened meanwhile.
     pub(super) fn report_calm(&mut self) {
-        if self.schedule.failed() > 0 {
+        if self.calm_at().is_none() {
             return;
         }
         let now = self.clock.now();
@@ -295,9 +299,9 @@ impl Run {
                 if arrived {
                     self.keep_body(ready);
                 }
-                if let Track::Lane(lane) = prepared.taken.track
-                    && arrived
-                    && prepared.taken.owed_since > Sequence(0)
+                if arrived
+                    && prepared.taken.owed_since > self.there_before
+                    && let Some(lane) = self.lane_of(&prepared.taken)
                 {
                     self.delivered.push((lane, prepared.owed_at));
                 }
@@ -325,6 +329,14 @@ impl Run {
                 drop(self.set_paused(true, &reason));
                 self.park(ordinal, attempts, Duration::ZERO, false, false)
             }
+        }
+    }
+
+    /// The lane of the change that was owed: a sweep may meet an entity before its lane does.
+    fn lane_of(&self, taken: &Lease) -> Option<Lane> {
+        match taken.track {
+            Track::Lane(lane) => Some(lane),
+            Track::Sweep => self.queue.standing(taken.ordinal)?.lane,
         }
     }
 

@@ -60,14 +60,15 @@ impl Run {
             .walk
             .ended
             .get_or_insert_with(|| *self.watermark.borrow());
-        // Withdrawals that the guard holds stay as they are in the feed.
+        // Withdrawals that the guard holds stay as they are in the feed, and an operator may take days.
         let nothing = owed.total() == owed.held;
-        let settled = owed.parked == 0 && owed.oldest.is_none_or(|oldest| oldest > head);
         let recent = |time: Timestamp| {
             let age = self.clock.stamp().0.saturating_sub(time.0);
             age < RECENT.as_millis() as u64
         };
-        nothing || settled && (!first || owed.oldest_time.is_none_or(recent))
+        let is_later =
+            |(oldest, time): (Sequence, Timestamp)| oldest > head && (!first || recent(time));
+        nothing || owed.parked == 0 && owed.oldest_not_held.is_none_or(is_later)
     }
 
     /// All entities have to be met again.

@@ -277,6 +277,38 @@ async fn a_key_that_an_entity_got_during_the_check_is_not_somebody_elses() {
     story.end().await;
 }
 
+// A file had grown to 20 GB. A drift check read all of it in the only slot of the target, and for so long
+// nothing was delivered.
+#[tokio::test]
+async fn a_look_at_files_waits_for_no_delivery_and_no_delivery_waits_for_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lines = targets::file::Options {
+        folder: folder.path().to_owned(),
+        form: targets::file::Form::Lines {
+            name: "all.ndjson".into(),
+            rotate: targets::file::Rotate::default(),
+        },
+        timeout: Duration::from_secs(10),
+    };
+    let knobs = Knobs {
+        concurrency: 1,
+        ..Knobs::default()
+    };
+    let kind = Kind::File(Box::new(lines));
+    let setup = setup_in(folder.path(), kind, Clock::system(), knobs);
+    let story = Story::with(Arc::default(), Script::new(fine), setup).await;
+    story.set("a", "price", "1");
+    story.quiet().await;
+    let target = story.channel.setup().target.clone();
+    let delivering = target.permit(false).await.expect("it flows");
+    let (check, progress) = (ALL, Progress::default());
+    let drift = tokio::time::timeout(PATIENCE, story.channel.drift(check, &progress)).await;
+    let drift = drift.expect("it needs no slot").expect("it can be read");
+    assert_eq!((drift.compared, drift.extras), (1, Extras::LookedFor));
+    drop(delivering);
+    story.end().await;
+}
+
 // A check went on with the renderer of before a reload, found everything different, and sent it all again.
 #[tokio::test(start_paused = true)]
 async fn a_check_ends_when_the_channel_gets_another_configuration() {

@@ -215,3 +215,53 @@ async fn a_channel_that_only_counts_publishes_nothing() {
     assert!(reason.contains("not met all"), "{reason}");
     story.end().await;
 }
+
+// Two products were held by the guard, which is an operator's business and may take days. Prices never stand
+// still, so a feed that had started over was not published for as long.
+#[tokio::test(flavor = "multi_thread")]
+async fn withdrawals_that_are_held_keep_no_feed_from_being_published() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(Memory::default());
+    let nobody = Script::new(|_| Reply::Hang);
+    let chain = Chain("priced", |view: &View| match price(view) {
+        "0" => EntityVerdict::Filtered(0),
+        price => EntityVerdict::Rendering(Rendering {
+            key: None,
+            content_type: None,
+            body: Payload::Text(format!("{{\"key\":\"{}\",\"price\":{price}}}", view.id.key)),
+        }),
+    });
+    let mut setup = setup_at(folder.path(), Some(Arc::new(chain)));
+    (
+        setup.options.withdraw_max.share,
+        setup.options.withdraw_max.min,
+    ) = (0.0, 0);
+    let story = Story::with(store, nobody, setup).await;
+    let keeps_time = story.keep_time();
+    story.set("held", "price", "1");
+    let records = |story: &Story| published(story, "").map(|(records, _)| records);
+    story
+        .until("published", |story| records(story) == Some(1))
+        .await;
+    story.set("held", "price", "0");
+    story
+        .until("held", |story| story.channel.status().owed.held == 1)
+        .await;
+    story.channel.resync().await.expect("it can");
+    let began = tokio::time::Instant::now();
+    let mut price = 1;
+    while records(&story).is_none_or(|records| records < 21) {
+        price += 1;
+        (0..20).for_each(|at| story.set(&format!("e{at:02}"), "price", &price.to_string()));
+        let status = || (story.channel.status(), of(&feed(&story)).status());
+        assert!(
+            began.elapsed() < PATIENCE,
+            "nothing is published: {:?}",
+            status()
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(story.channel.status().owed.held, 1, "it stays as it is");
+    keeps_time.abort();
+    story.end().await;
+}

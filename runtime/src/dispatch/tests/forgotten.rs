@@ -3,6 +3,18 @@
 use super::*;
 use crate::targets::{Foreign, Mark};
 
+/// A target that is ahead as long as this is true.
+fn is_ahead(ahead: &Arc<AtomicBool>) -> impl Fn(&Seen) -> Reply + Send + Sync + 'static {
+    let ahead = ahead.clone();
+    move |_: &Seen| match ahead.load(Ordering::SeqCst) {
+        true => Reply::All(Outcome::Ahead {
+            reason: "the table holds sequence 9000000".into(),
+            sequence: Sequence(9_000_000),
+        }),
+        false => Reply::Status(200),
+    }
+}
+
 // A standby took over without the last seconds, and the bridge of those days never noticed: what was lost
 // counted as delivered, and was sent again only when somebody changed it.
 #[tokio::test(start_paused = true)]
@@ -61,17 +73,7 @@ async fn a_target_that_forgot_gets_nothing_until_everything_is_owed_and_then_eve
 #[tokio::test(start_paused = true)]
 async fn a_target_that_is_ahead_is_a_state_of_its_own_and_nothing_counts_as_done() {
     let ahead = Arc::new(AtomicBool::new(true));
-    let script = {
-        let ahead = ahead.clone();
-        move |_: &Seen| match ahead.load(Ordering::SeqCst) {
-            true => Reply::All(Outcome::Ahead {
-                reason: "the table holds sequence 9000000".into(),
-                sequence: Sequence(9_000_000),
-            }),
-            false => Reply::Status(200),
-        }
-    };
-    let story = Story::begin(Knobs::default(), script).await;
+    let story = Story::begin(Knobs::default(), is_ahead(&ahead)).await;
     story.set("a", "price", "1");
     story
         .until("ahead", |story| {
@@ -100,5 +102,32 @@ async fn a_target_that_is_ahead_is_a_state_of_its_own_and_nothing_counts_as_done
     assert_eq!(last.foreign, Some(foreign));
     assert_eq!(story.channel.status().state, status::State::Flowing);
     assert_eq!(story.standing("a"), Standing::Delivered);
+    story.end().await;
+}
+
+// Somebody deleted the rows of the other writer. The target was back, as after any outage, and nobody learned
+// that what had been written over earlier deliveries was still there.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_being_ahead_is_said_with_what_is_owed_then() {
+    let (log, _ends) = Log::begin();
+    let ahead = Arc::new(AtomicBool::new(false));
+    let story = Story::begin(Knobs::default(), is_ahead(&ahead)).await;
+    story.set("a", "price", "1");
+    story.quiet().await;
+    let said = "counts as ahead of Weir no longer; only what its channels owe is sent";
+    ahead.store(true, Ordering::SeqCst);
+    story.set("b", "price", "1");
+    story
+        .until("ahead", |story| {
+            story.channel.status().state == status::State::Ahead
+        })
+        .await;
+    assert_eq!(log.count(said), 0);
+    ahead.store(false, Ordering::SeqCst);
+    story.quiet().await;
+    assert_eq!(log.count(said), 1);
+    assert_eq!(story.channel.setup().target.ahead(), None);
+    let of_a = story.seen().iter().filter(|line| *line == "a=1").count();
+    assert_eq!(of_a, 1, "it is not owed");
     story.end().await;
 }

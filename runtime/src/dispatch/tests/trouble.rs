@@ -144,6 +144,46 @@ async fn a_target_that_fails_for_some_keys_for_ever_gets_all_others() {
     }
 }
 
+// A target was down for an hour. Each time that it was probed, the log said that no delivery failed any more:
+// the only one that had failed was on its way, and nothing else had failed for ten seconds.
+#[tokio::test(start_paused = true)]
+async fn deliveries_are_well_again_when_they_arrive_and_not_while_one_is_tried() {
+    for failures_max in [1, 5] {
+        let (log, _ends) = Log::begin();
+        let broken = Arc::new(AtomicBool::new(true));
+        let switch = broken.clone();
+        let script = move |_: &Seen| match switch.load(Ordering::SeqCst) {
+            true => Reply::After(Duration::from_secs(15), Box::new(Reply::Status(500))),
+            false => Reply::Status(200),
+        };
+        let knobs = Knobs {
+            breaker: breaker::Options {
+                first: Duration::from_secs(30),
+                cap: Duration::from_secs(30),
+                failures_max,
+                ..breaker::Options::default()
+            },
+            ..Knobs::default()
+        };
+        let story = Story::begin(knobs, script).await;
+        story.set("a", "price", "1");
+        let minutes = Duration::from_secs(10 * 60);
+        story
+            .until_within(minutes, "tried", |story| story.seen().len() == 5)
+            .await;
+        assert_eq!(log.count("deliveries of this channel fail"), 1);
+        assert_eq!(log.count("no delivery of this channel fails any more"), 0);
+        broken.store(false, Ordering::SeqCst);
+        story
+            .until_within(minutes, "well again", |_| {
+                log.count("no delivery of this channel fails any more") == 1
+            })
+            .await;
+        assert_eq!(story.standing("a"), Standing::Delivered);
+        story.end().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_retry_carries_the_newest_state() {
     let broken = Arc::new(AtomicBool::new(true));

@@ -159,10 +159,14 @@ impl Channel {
                 if flight.owed_since > 0 {
                     self.parked_since.insert(ordinal, flight.owed_since);
                 }
-                self.parked.insert(ordinal, waits)
+                self.parked_at.entry(ordinal).or_insert(known.now);
+                self.parked.insert(ordinal, waits);
             }
-            None => self.parked.remove(&ordinal),
-        };
+            None => {
+                self.parked_at.remove(&ordinal);
+                self.parked.remove(&ordinal);
+            }
+        }
         let owes = flight.shape != self.shape || self.newest(entry, known.names) > pair.revision();
         if waits.is_none() && flight.met && owes {
             let track = flight.places.last().map_or(Track::Sweep, |place| place.0);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::walk::OLDEST_LOOKED_AT;
 use crate::index::{ChannelId, Index, OldestOwed};
-use crate::model::{Lane, Ordinal, Sequence};
+use crate::model::{Lane, Ordinal, Sequence, Timestamp};
 
 impl Index {
     /// Up to `limit` of the entities that a channel owes for the longest time, the oldest first. Of those
@@ -14,8 +14,7 @@ impl Index {
         let Some(channel) = self.channels.get(&id) else {
             return Vec::new();
         };
-        let since =
-            |ordinal: u32| channel.owed_since(ordinal, self.entry(ordinal)?, self.known(), &[]);
+        let since = |ordinal: u32| channel.debt(ordinal, self.entry(ordinal)?, self.known());
         let ahead = Lane::ALL.into_iter().flat_map(|lane| {
             let places = self.lanes[lane.index()].after(channel.read[lane.index()]);
             let owed = places
@@ -25,19 +24,19 @@ impl Index {
         });
         let busy = channel.flights.keys().chain(channel.parked.keys()).copied();
         // By entity, because one may be in several lanes.
-        let owed: BTreeMap<u32, u64> = ahead
+        let owed: BTreeMap<u32, (Timestamp, u64)> = ahead
             .chain(busy)
             .chain(channel.waiting.ordinals())
             .filter_map(|ordinal| Some((ordinal, since(ordinal)?)))
             .collect();
-        let mut oldest: Vec<(u64, u32)> = owed.into_iter().map(|(of, since)| (since, of)).collect();
+        let mut oldest: Vec<_> = owed.into_iter().map(|(of, since)| (since, of)).collect();
         oldest.sort_unstable();
-        let named = |(since, ordinal): (u64, u32)| {
+        let named = |((time, since), ordinal): ((Timestamp, u64), u32)| {
             Some(OldestOwed {
                 ordinal: Ordinal(ordinal),
                 id: self.entry(ordinal)?.id.clone(),
                 since: Sequence(since),
-                time: self.clock.time_of(since),
+                time,
             })
         };
         oldest.into_iter().take(limit).filter_map(named).collect()

@@ -238,25 +238,36 @@ impl Index {
         }
         let mut tried = [None; 3];
         let mut oldest: Option<u64> = unread.into_iter().flatten().map(|(since, _)| since).min();
+        // A waiting entity owes the change after its revision.
+        let waiting = channel.waiting.ordinals();
+        let waiting = waiting.map(|ordinal| channel.pair(ordinal).revision() + 1);
+        oldest = oldest.into_iter().chain(waiting).min();
         let flying = channel.flights.iter().map(|(at, it)| (*at, it.owed_since));
-        let flying = flying.filter(|(_, since)| *since > 0);
         let parked = channel.parked.keys().filter_map(|ordinal| {
-            let since = channel.owed_since(*ordinal, self.entry(*ordinal)?, self.known(), &[])?;
-            Some((*ordinal, since))
+            let entry = self.entry(*ordinal)?;
+            let since = channel.owed_since(*ordinal, entry, self.known(), &[]);
+            Some((*ordinal, since.unwrap_or_default()))
         });
+        let mut oldest_held: Option<u64> = None;
         for (ordinal, since) in flying.chain(parked) {
-            oldest = oldest.into_iter().chain([since]).min();
+            let change = Some(since).filter(|since| *since > 0);
+            let held = channel.parked.get(&ordinal).is_some_and(|it| it.held);
+            let among = if held { &mut oldest_held } else { &mut oldest };
+            *among = among.iter().copied().chain(change).min();
             let lane = self.newest_lane(channel, ordinal).unwrap_or(Lane::Bulk);
             let wait = self
                 .wait_of(channel, ordinal)
                 .filter(|_| lane != Lane::Urgent);
-            let from = wait.unwrap_or_else(|| self.clock.time_of(since));
-            tried[lane.index()] = tried[lane.index()].into_iter().chain([from]).min();
+            let change = change.map(|since| self.clock.time_of(since));
+            let asked = channel.parked_at.get(&ordinal).copied();
+            let since = change.into_iter().chain(asked).min();
+            let from = since.map(|since| wait.unwrap_or(since));
+            tried[lane.index()] = tried[lane.index()].into_iter().chain(from).min();
         }
-        // A waiting entity owes the change after its revision.
-        let waiting = channel.waiting.ordinals();
-        let waiting = waiting.map(|ordinal| channel.pair(ordinal).revision() + 1);
-        let oldest = oldest.into_iter().chain(waiting).min();
+        let not_held = oldest.map(|oldest| (Sequence(oldest), self.clock.time_of(oldest)));
+        let oldest = oldest.into_iter().chain(oldest_held).min();
+        let oldest_time = oldest.map(|sequence| self.clock.time_of(sequence));
+        let asked = channel.parked_at.values().copied();
         let held = channel.parked.values().filter(|parked| parked.held).count() as u64;
         let quieting = Lane::ALL.map(|lane| channel.waiting.len(lane) as u64);
         Owed {
@@ -272,7 +283,8 @@ impl Index {
             refused: channel.refusals.len() as u64,
             holding: channel.holding,
             oldest: oldest.map(Sequence),
-            oldest_time: oldest.map(|sequence| self.clock.time_of(sequence)),
+            oldest_time: oldest_time.into_iter().chain(asked).min(),
+            oldest_not_held: not_held,
             due,
             tried,
         }
@@ -352,19 +364,18 @@ impl Index {
         }
     }
 
-    /// Since when an entity is in its state on a channel: the time of the oldest change owed, or else
-    /// of the last settling. `None` if it owes only another rendering, or was never met.
+    /// Since when an entity is in its state on a channel: the time of the oldest change owed, or at which it
+    /// was parked, or else of the last settling. `None` if it owes only another rendering, or was never met.
     fn since(&self, channel: &Channel, ordinal: u32, entry: &Entry) -> Option<Timestamp> {
-        let owed = channel.owed_since(ordinal, entry, self.known(), &[]);
+        let owed = channel.debt(ordinal, entry, self.known());
         let settled = Some(channel.pair(ordinal).revision())
             .filter(|revision| *revision > 0 && !channel.owes(ordinal, entry, &self.names))
-            .filter(|_| !channel.parked.contains_key(&ordinal));
-        let sequence = owed.or(settled)?;
-        Some(self.clock.time_of(sequence))
+            .map(|revision| self.clock.time_of(revision));
+        owed.map(|(since, _)| since).or(settled)
     }
 
     /// Parks refused entities again for a retry. Returns those that were refused and not in flight.
-    pub fn redrive(&mut self, id: ChannelId, ordinals: &[Ordinal]) -> Vec<Parked> {
+    pub fn redrive(&mut self, id: ChannelId, ordinals: &[Ordinal], now: Timestamp) -> Vec<Parked> {
         let Some(channel) = self.channels.get_mut(&id) else {
             return Vec::new();
         };
@@ -381,6 +392,7 @@ impl Index {
                 channel.refusals.remove(&ordinal.0);
                 channel.change(ordinal.0, |pair| pair.in_state(State::Parked(0)));
                 channel.parked.insert(ordinal.0, waits);
+                channel.parked_at.insert(ordinal.0, now);
                 parked.push(waits);
             }
         }
@@ -389,7 +401,7 @@ impl Index {
 
     /// Makes it unknown what the target holds of entities, and parks those for a retry that are not owed
     /// anyway. Returns these. One in flight is left alone.
-    pub fn resend(&mut self, id: ChannelId, ordinals: &[Ordinal]) -> Vec<Parked> {
+    pub fn resend(&mut self, id: ChannelId, ordinals: &[Ordinal], now: Timestamp) -> Vec<Parked> {
         let mut parked = Vec::new();
         for ordinal in ordinals {
             let standing = self.standing(id, ordinal.0);
@@ -411,6 +423,7 @@ impl Index {
             channel.refusals.remove(&ordinal.0);
             channel.change(ordinal.0, |pair| pair.in_state(State::Parked(0)));
             channel.parked.insert(ordinal.0, waits);
+            channel.parked_at.insert(ordinal.0, now);
             parked.push(waits);
         }
         parked

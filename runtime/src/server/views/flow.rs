@@ -91,9 +91,9 @@ pub struct FlowView {
 pub struct OldestView {
     /// Its key.
     pub key: String,
-    /// When the oldest change was committed that is owed.
+    /// When the oldest change was committed that is owed, or since when the entity waits to be sent once more.
     pub since: Time,
-    /// The sequence of that change.
+    /// The sequence of that change, or of the state that is sent once more.
     pub sequence: u64,
     /// Its state on the channel, as `GET /v1/entities/{type}/{key}` names it.
     pub state: String,

@@ -94,11 +94,13 @@ impl Queue for ChannelQueue {
     }
 
     fn redrive(&self, ordinals: &[Ordinal]) -> Vec<Parked> {
-        self.shared.index().redrive(self.channel, ordinals)
+        let now = (self.shared.options.now)();
+        self.shared.index().redrive(self.channel, ordinals, now)
     }
 
     fn resend(&self, ordinals: &[Ordinal]) -> Vec<Parked> {
-        self.shared.index().resend(self.channel, ordinals)
+        let now = (self.shared.options.now)();
+        self.shared.index().resend(self.channel, ordinals, now)
     }
 
     fn drop_refused(&self, ordinals: &[Ordinal]) -> Pending<usize> {

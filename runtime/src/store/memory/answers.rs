@@ -130,6 +130,16 @@ impl Store for Memory {
         Pending::done(Ok(()))
     }
 
+    fn doubt_retired(&self, target: u64) -> Pending<()> {
+        let mut maps = self.0.maps();
+        let retired = maps.channels.values_mut().filter(|channel| !channel.live);
+        for channel in retired.filter(|channel| channel.subscription.target == target) {
+            channel.lose();
+            channel.save();
+        }
+        Pending::done(Ok(()))
+    }
+
     fn forget(&self, name: &str) -> Pending<bool> {
         let mut maps = self.0.maps();
         let before = maps.channels.len();

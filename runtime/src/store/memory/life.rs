@@ -60,10 +60,7 @@ impl Maps {
         }
         channel.subscription = subscription;
         if lost {
-            channel
-                .pairs
-                .values_mut()
-                .for_each(|pair| pair.holds = Holds::Unknown);
+            channel.lose();
         }
         channel.read = [head, head, head, 0];
         channel.sweep_end = sweep_end;
@@ -94,6 +91,17 @@ impl Maps {
             .filter(|(sequence, facet)| sequence.0 > revision && channel.subscribes(facet))
             .map(|(sequence, _)| *sequence)
             .min()
+    }
+
+    /// Since when the channel owes an entity, and the sequence of the oldest change that it owes. Without one
+    /// it is sent once more, and the sequence is the one that was settled.
+    pub(super) fn debt(&self, channel: &Channel, entity: u32) -> Option<(Timestamp, Sequence)> {
+        let change = self.owed_since(channel, entity);
+        let time = change.map(|since| self.time_of(since.0));
+        let waits = channel.parked_at.get(&entity).copied();
+        let since = time.into_iter().chain(waits).min()?;
+        let settled = Sequence(channel.pair(entity).revision);
+        Some((since, change.unwrap_or(settled)))
     }
 
     pub(super) fn subscribed<'a>(
@@ -369,9 +377,15 @@ impl Maps {
         let revision = pair.revision;
         channel.pairs.insert(entity, pair);
         match waits {
-            Some(waits) => channel.parked.insert(entity, waits),
-            None => channel.parked.remove(&entity),
-        };
+            Some(waits) => {
+                channel.parked_at.entry(entity).or_insert(now);
+                channel.parked.insert(entity, waits);
+            }
+            None => {
+                channel.parked_at.remove(&entity);
+                channel.parked.remove(&entity);
+            }
+        }
         let channel = &self.channels[&id];
         if waits.is_none()
             && flight.met

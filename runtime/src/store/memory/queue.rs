@@ -122,14 +122,12 @@ impl Queue for ChannelQueue {
             .chain(channel.parked.keys().copied())
             .chain(channel.waiting.keys().copied())
             .chain(channel.flights.keys().copied());
+        let held = |entity: &u32| channel.parked.get(entity).is_some_and(|parked| parked.held);
         // When an entity might first have been sent.
         let from = |entity: u32, lane: Lane| {
             let wait = maps.wait_of(channel, entity);
-            let since = maps.owed_since(channel, entity)?;
-            Some(match wait.filter(|_| lane != Lane::Urgent) {
-                Some(ends) => ends,
-                None => maps.time_of(since.0),
-            })
+            let (since, _) = maps.debt(channel, entity)?;
+            Some(wait.filter(|_| lane != Lane::Urgent).unwrap_or(since))
         };
         let due = |lane: Lane| {
             let ahead = maps.lanes[lane.index()].range(channel.read[lane.index()] + 1..);
@@ -150,9 +148,17 @@ impl Queue for ChannelQueue {
                 .filter_map(|entity| from(*entity, lane))
                 .min()
         };
-        let oldest = owing
-            .filter_map(|entity| maps.owed_since(channel, entity))
-            .min();
+        let (held, others): (Vec<u32>, Vec<u32>) = owing.partition(held);
+        let oldest = |entities: &[u32]| {
+            let since = entities
+                .iter()
+                .map(|entity| maps.owed_since(channel, *entity));
+            since.flatten().min()
+        };
+        let not_held = oldest(&others);
+        let oldest = oldest(&held).into_iter().chain(not_held).min();
+        let time = |sequence: Sequence| maps.time_of(sequence.0);
+        let asked = channel.parked_at.values().copied();
         Owed {
             lanes: Lane::ALL.map(|lane| ahead(lane) + quieting(lane)),
             waiting: channel.waiting.len() as u64,
@@ -179,7 +185,8 @@ impl Queue for ChannelQueue {
                 .count() as u64,
             holding: channel.holding(),
             oldest,
-            oldest_time: oldest.map(|sequence| maps.time_of(sequence.0)),
+            oldest_time: oldest.map(time).into_iter().chain(asked).min(),
+            oldest_not_held: not_held.map(|sequence| (sequence, time(sequence))),
             due: Lane::ALL.map(due),
             tried: Lane::ALL.map(tried),
         }
@@ -207,16 +214,16 @@ impl Queue for ChannelQueue {
         };
         let mut owed: Vec<OldestOwed> = (maps.ids.iter())
             .filter_map(|(entity, id)| {
-                let since = maps.owed_since(channel, *entity)?;
+                let (time, since) = maps.debt(channel, *entity)?;
                 Some(OldestOwed {
                     ordinal: Ordinal(*entity),
                     id: id.clone(),
                     since,
-                    time: maps.time_of(since.0),
+                    time,
                 })
             })
             .collect();
-        owed.sort_by_key(|owed| (owed.since, owed.ordinal));
+        owed.sort_by_key(|owed| (owed.time, owed.since, owed.ordinal));
         owed.truncate(limit);
         owed
     }
@@ -252,6 +259,7 @@ impl Queue for ChannelQueue {
 
     fn redrive(&self, ordinals: &[Ordinal]) -> Vec<Parked> {
         let mut maps = self.shared.maps();
+        let now = maps.now;
         let Some(channel) = maps.channels.get_mut(&self.channel) else {
             return Vec::new();
         };
@@ -270,6 +278,7 @@ impl Queue for ChannelQueue {
                     held: false,
                 };
                 channel.parked.insert(ordinal.0, waits);
+                channel.parked_at.insert(ordinal.0, now);
                 parked.push(waits);
             }
         }
@@ -278,7 +287,7 @@ impl Queue for ChannelQueue {
 
     fn resend(&self, ordinals: &[Ordinal]) -> Vec<Parked> {
         let mut maps = self.shared.maps();
-        let mut parked = Vec::new();
+        let (now, mut parked) = (maps.now, Vec::new());
         for ordinal in ordinals {
             let standing = (maps.channels.get(&self.channel))
                 .and_then(|channel| maps.standing(channel, *ordinal));
@@ -301,6 +310,7 @@ impl Queue for ChannelQueue {
                 held: false,
             };
             channel.parked.insert(ordinal.0, waits);
+            channel.parked_at.insert(ordinal.0, now);
             parked.push(waits);
         }
         parked
@@ -374,13 +384,13 @@ impl Maps {
             .filter(|id| id.entity_type == channel.subscription.entity_type)?;
         let pair = channel.pair(ordinal.0);
         let owes = self.owes(channel, ordinal.0, Track::Sweep);
-        let settled = Some(Sequence(pair.revision))
-            .filter(|revision| revision.0 > 0 && !owes && !channel.parked.contains_key(&ordinal.0));
-        let since = self.owed_since(channel, ordinal.0).or(settled);
+        let settled = Some(pair.revision).filter(|revision| *revision > 0 && !owes);
+        let settled = settled.map(|revision| self.time_of(revision));
+        let owed = self.debt(channel, ordinal.0).map(|(since, _)| since);
         Some(Standing {
             state: pair.state,
             revision: Sequence(pair.revision),
-            since: since.map(|sequence| self.time_of(sequence.0)),
+            since: owed.or(settled),
             holds: pair.holds,
             owed: owes,
             in_flight: channel.flights.contains_key(&ordinal.0),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http_body_util::BodyExt;
+use hyper::http::response::Parts;
 use memchr::memmem;
 use object_store::ClientOptions;
 use object_store::client::{
@@ -28,6 +29,8 @@ use crate::targets::{Outcome, Unusable};
 const ERROR_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a message that are quoted.
 const MESSAGE_BYTES_MAX: usize = 300;
+/// A longer name is none of a region.
+const REGION_BYTES_MAX: usize = 64;
 /// The hosts at which clouds give a machine its credentials.
 const METADATA_HOSTS: [&str; 3] = ["169.254.169.254", "metadata.google.internal", "metadata"];
 /// Timeout of a request for credentials to the metadata service, which is on the same machine.
@@ -162,34 +165,13 @@ impl Carrier {
         let credentials = !(host == wires.host || host.ends_with(&format!(".{}", wires.host)));
         match wire.exchange(head, body).await {
             Ok((head, body)) => {
-                let text = &body[..body.len().min(ERROR_BYTES_MAX)];
-                let success = head.status.is_success();
-                let has_error = !success || memmem::find(text, b"<Error").is_some();
-                let header = |name: &str| {
-                    let value = head.headers.get(name)?;
-                    value.to_str().ok().map(str::to_owned)
-                };
-                let inside = |tag: &str| has_error.then(|| element(text, tag)).flatten();
-                let code =
-                    inside("Code").or_else(|| header("x-ms-error-code").filter(|_| !success));
-                let message = inside("Message").unwrap_or_else(|| match success {
-                    true => String::new(),
-                    false => quoted(&String::from_utf8_lossy(text)),
-                });
-                let region = header("x-amz-bucket-region").or_else(|| inside("Region"));
-                keep(Seen::Answered(Answered {
-                    status: head.status.as_u16(),
-                    code: code.unwrap_or_default(),
-                    message: wires.redacted(message),
-                    wait: hints::wait(&hints::Hinting {
-                        status: head.status.as_u16(),
-                        headers: &head.headers,
-                        body: &[],
-                        now: SystemTime::now(),
-                    }),
-                    date: header("date").and_then(|date| httpdate::parse_http_date(&date).ok()),
-                    region,
+                let answered = Answered {
                     credentials,
+                    ..answered(&head, &body)
+                };
+                keep(Seen::Answered(Answered {
+                    message: wires.redacted(answered.message.clone()),
+                    ..answered
                 }));
                 Ok(HttpResponse::from_parts(head, body.into()))
             }
@@ -254,6 +236,36 @@ fn keep(seen: Seen) {
     let _ = SEEN.try_with(|last| last.replace(Some(seen)));
 }
 
+/// What a complete response says, wherever the store says it.
+fn answered(head: &Parts, body: &[u8]) -> Answered {
+    let text = &body[..body.len().min(ERROR_BYTES_MAX)];
+    let success = head.status.is_success();
+    let has_error = !success || memmem::find(text, b"<Error").is_some();
+    let header = |name: &str| head.headers.get(name)?.to_str().ok().map(quoted);
+    let inside = |tag: &str| has_error.then(|| element(text, tag)).flatten();
+    let code = inside("Code").or_else(|| header("x-ms-error-code").filter(|_| !success));
+    let message = inside("Message").unwrap_or_else(|| match success {
+        true => String::new(),
+        false => quoted(&String::from_utf8_lossy(text)),
+    });
+    Answered {
+        status: head.status.as_u16(),
+        code: code.unwrap_or_default(),
+        message,
+        wait: hints::wait(&hints::Hinting {
+            status: head.status.as_u16(),
+            headers: &head.headers,
+            body: &[],
+            now: SystemTime::now(),
+        }),
+        date: header("date").and_then(|date| httpdate::parse_http_date(&date).ok()),
+        region: header("x-amz-bucket-region")
+            .or_else(|| inside("Region"))
+            .filter(|region| region.len() <= REGION_BYTES_MAX),
+        credentials: false,
+    }
+}
+
 /// The text of the first element with this name.
 fn element(xml: &[u8], name: &str) -> Option<String> {
     let open = format!("<{name}>");
@@ -281,6 +293,9 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::meaning::{Verb, is_missing, meaning};
     use super::*;
 
     #[test]
@@ -290,5 +305,81 @@ mod tests {
         assert_eq!(element(xml, "Message").as_deref(), Some("a < b"));
         assert_eq!(element(xml, "Region"), None);
         assert_eq!(element(b"<Code>cut", "Code"), None);
+    }
+
+    /// Pieces of answers of stores, and of what is between them and Weir.
+    fn pieces() -> impl Strategy<Value = Vec<u8>> {
+        let known = prop::sample::select(vec![
+            "<?xml version=\"1.0\"?>",
+            "<Error>",
+            "</Error>",
+            "<Error",
+            "<Code>",
+            "</Code>",
+            "<Code/>",
+            "NoSuchKey",
+            "SlowDown",
+            "PermanentRedirect",
+            "RequestTimeTooSkewed",
+            "<Message>",
+            "</Message>",
+            "<Region>",
+            "</Region>",
+            "&lt;",
+            "&#27;",
+            "&#0;",
+            "&unknown;",
+            "&#x110000;",
+            "<![CDATA[",
+            "]]>",
+            "\u{feff}",
+            "\u{202e}",
+            "<html>",
+        ]);
+        let known = known.prop_map(|piece| piece.as_bytes().to_vec());
+        let long = (any::<u8>(), 0..2_000_usize).prop_map(|(byte, count)| vec![byte; count]);
+        let piece = prop_oneof![
+            8 => known,
+            1 => prop::collection::vec(any::<u8>(), 0..20),
+            1 => long,
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        // Each header and each element comes from a store, or from whatever stands before it.
+        #[test]
+        fn no_answer_of_a_store_is_too_strange(
+            status in 100..1_000_u16,
+            body in pieces(),
+            headers in prop::collection::vec(
+                (
+                    prop::sample::select(vec!["x-ms-error-code", "x-amz-bucket-region", "date", "retry-after"]),
+                    pieces(),
+                ),
+                0..3,
+            ),
+        ) {
+            let mut response = hyper::Response::builder().status(status);
+            for (name, value) in headers {
+                if let Ok(value) = hyper::header::HeaderValue::from_bytes(&value) {
+                    response = response.header(name, value);
+                }
+            }
+            let (head, ()) = response.body(()).expect("a head").into_parts();
+            let seen = Seen::Answered(answered(&head, &body));
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
+            for verb in [Verb::Put, Verb::Part, Verb::Delete, Verb::Look] {
+                let outcome = meaning(verb, Some(&seen), "no such thing", now);
+                let (done, missing) = (outcome == Outcome::Delivered, is_missing(Some(&seen)));
+                prop_assert_eq!(done, missing && verb == Verb::Delete);
+                let shows = matches!(verb, Verb::Put | Verb::Delete);
+                let unknown = matches!(outcome, Outcome::Retry { maybe_applied: true, .. });
+                prop_assert!(shows || !unknown, "{outcome:?} of {verb:?}");
+                let reason = crate::targets::http::reason(outcome);
+                prop_assert!(reason.len() < 2_048, "{} bytes", reason.len());
+                prop_assert!(!reason.chars().any(char::is_control), "{reason:?}");
+            }
+        }
     }
 }

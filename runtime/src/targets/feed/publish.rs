@@ -112,6 +112,8 @@ struct State {
     shrank: Option<(u64, u64)>,
     /// It would be the first one, and empty.
     empty: bool,
+    /// Something was delivered since that was found out.
+    filled: bool,
     forgot: Option<String>,
     outside: Option<Outside>,
 }
@@ -208,7 +210,7 @@ impl Publisher {
         let mut state = lock(&self.state);
         state.forgot = None;
         state.tried = None;
-        (state.shrank, state.empty) = (None, false);
+        (state.shrank, state.empty, state.filled) = (None, false, false);
     }
 
     /// Notes what became of a delivery.
@@ -216,6 +218,7 @@ impl Publisher {
         match trouble {
             None => {
                 self.dropped.fetch_add(dropped, Ordering::Relaxed);
+                lock(&self.state).filled = true;
                 // Each one does: whether it is the first since a build is not known without a race with its
                 // end, and a feed that nobody wakes would stay as it is.
                 self.wake.notify_one();
@@ -411,7 +414,7 @@ impl Shared {
                 "the next generation has {records} records and there were {most}, which is more than {share:.0} % fewer; if that is right, `weir channel confirm` publishes it"
             )
         });
-        let empty = state.empty.then(|| {
+        let empty = (state.empty && !state.filled).then(|| {
             "the feed has no record yet; if that is right, `weir channel confirm` publishes an empty one".to_owned()
         });
         let incomplete = (!complete).then(|| {
@@ -494,7 +497,7 @@ impl Shared {
                 if state.failed.take().is_some() {
                     tracing::info!(%folder, "generations of the feed are built again");
                 }
-                (state.shrank, state.empty) = (None, false);
+                (state.shrank, state.empty, state.filled) = (None, false, false);
                 match built {
                     Built::Published(generation) => {
                         state.built = state.tried;

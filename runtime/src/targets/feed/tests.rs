@@ -313,6 +313,30 @@ async fn an_empty_first_generation_waits_for_an_operator() {
     assert_eq!(content(&empty), "key,price\r\n");
 }
 
+// The state of a feed said for a quarter of an hour that it had no record, though some had been delivered.
+#[tokio::test]
+async fn a_feed_that_was_empty_says_when_what_was_delivered_since_is_published() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let slow = Options {
+        interval: Duration::from_secs(3_600),
+        ..options()
+    };
+    let feed = open(folder.path(), &slow);
+    feed.walked(true);
+    until("empty", || {
+        let reason = feed.status().reason;
+        reason.filter(|it| it.contains("no record yet"))
+    })
+    .await;
+    puts(&feed, 0..10, 1, 1).await;
+    let status = feed.status();
+    assert_eq!((status.unpublished, status.reason), (10, None));
+    assert!(status.next.is_some());
+    assert!(feed.confirm().await.expect("it is kept"), "or at once");
+    let first = until("published", || feed.published()).await;
+    assert_eq!(records(&content(&first)), expected(0..10, 1));
+}
+
 #[tokio::test]
 async fn what_the_format_cannot_hold_is_refused_alone() {
     let (_folder, feed) = begin();

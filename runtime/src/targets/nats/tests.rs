@@ -12,8 +12,10 @@ use futures_util::TryStreamExt;
 
 use super::*;
 use crate::model::Sequence;
+use crate::signature::Secret;
 use crate::targets::Foreign;
 use crate::targets::bus::Bus;
+use crate::targets::http::Egress;
 use crate::targets::sample::{HEAD, attempt, item};
 
 fn server(port: u16) -> Server {

@@ -235,6 +235,11 @@ impl Writer {
         self.save(id)
     }
 
+    pub(in crate::store::embedded) fn doubt_retired(&mut self, target: u64) -> Result<(), Error> {
+        let doubted = self.index().doubt_retired(target);
+        doubted.into_iter().try_for_each(|id| self.save(id))
+    }
+
     pub(in crate::store::embedded) fn resweep(
         &mut self,
         id: ChannelId,
@@ -307,6 +312,7 @@ impl Writer {
         let restored = self.shared.db.contains_key(keys::RESTORED).map_err(fatal)?;
         let changed = {
             let mut index = self.index();
+            index.stamp_parked(now);
             let raised = index.raise(least, now);
             if restored {
                 index.doubt_everything(now);

@@ -2,6 +2,18 @@
 
 use super::*;
 
+/// Waits until no upload is unfinished, and none is remembered as such.
+async fn until_aborted(fake: &Fake, memory: &Remembered) {
+    let began = std::time::Instant::now();
+    while !fake.with(|state| state.uploads.is_empty()) || !lock(&memory.0).is_empty() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it is not aborted"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_large_file_goes_in_equal_parts_and_appears_when_it_is_whole() {
     let fake = Fake::start().await;
@@ -74,14 +86,7 @@ async fn parts_that_could_not_be_removed_are_removed_with_the_next_large_object(
     assert_eq!(fake.with(|state| state.uploads.len()), 1);
     fake.with(|state| state.keeps_uploads = false);
     assert_eq!(store.put(object(), body).await, Outcome::Delivered);
-    let began = std::time::Instant::now();
-    while !fake.with(|state| state.uploads.is_empty()) || !lock(&memory.0).is_empty() {
-        assert!(
-            began.elapsed() < Duration::from_secs(60),
-            "it is not aborted"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_aborted(&fake, &memory).await;
 }
 
 #[tokio::test]
@@ -117,14 +122,7 @@ async fn an_upload_that_a_crash_has_left_is_aborted_at_the_next_start() {
     }
     assert!(lock(&memory.0).contains_key("uploads"));
     let _store = Store::open(&place(&fake.url()), memory.clone()).expect("it opens");
-    let began = std::time::Instant::now();
-    while !fake.with(|state| state.uploads.is_empty()) || !lock(&memory.0).is_empty() {
-        assert!(
-            began.elapsed() < Duration::from_secs(60),
-            "it is not aborted"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_aborted(&fake, &memory).await;
 }
 
 /// 300 MB at 20 Mbit/s take two minutes: a transfer ends when nothing moves, and not after the timeout.

@@ -475,3 +475,41 @@ async fn a_partition_that_is_missing_is_the_tables_fault() {
     let outcomes = deliver(&target, &[row("11", 1, &json!(1))], 9, None).await;
     is(&outcomes[0], &["trip", "no partition"]);
 }
+
+// Lists in a list that are not equally long are no array of PostgreSQL, and JSON knows no difference.
+#[tokio::test]
+async fn lists_that_are_not_equally_long_are_refused_alone() {
+    let Some(server) = Server15::shared(PROVES) else {
+        return;
+    };
+    let table = Table::with(
+        server,
+        "unequal",
+        "key text PRIMARY KEY, sequence bigint, tags text[], numbers int[]",
+        |options| options.columns = columns(&[("tags", "/tags"), ("numbers", "/numbers")]),
+    );
+    let wrong = [
+        json!({"numbers": [[1, 2], [3]]}),
+        json!({"numbers": [[1], 2]}),
+        json!({"numbers": [[1], []]}),
+        json!({"tags": [["a", "b"], ["c"]]}),
+        json!({"tags": ["a", ["b"]]}),
+    ];
+    let right = json!({"numbers": [[1, 2], [3, 4]], "tags": [["a"], [null]]});
+    let mut items = vec![row("a", 1, &right)];
+    for (content, at) in wrong.iter().zip(2..) {
+        items.push(row(&format!("wrong{at}"), at, content));
+    }
+    items.push(row("z", 9, &json!({"numbers": [], "tags": [[], []]})));
+    let outcomes = table.put(&items).await;
+    for (item, outcome) in items.iter().zip(&outcomes) {
+        match item.key.starts_with("wrong") {
+            true => is(outcome, &["refused", "22P02"]),
+            false => assert_eq!(*outcome, Outcome::Delivered, "{}", item.key),
+        }
+    }
+    assert_eq!(
+        table.rows("key, numbers, tags"),
+        "a|{{1,2},{3,4}}|{{a},{NULL}}\nz|{}|{}"
+    );
+}

@@ -107,3 +107,39 @@ async fn a_name_that_no_broker_has_trips() {
         "{outcomes:?}"
     );
 }
+
+// A broker was away, and more records waited for it than the library keeps. Those were nobody's fault, and the
+// target was not told to be slower but given up.
+#[tokio::test]
+async fn a_full_queue_slows_the_channel_down_and_loses_nothing() {
+    let cluster = cluster(1);
+    let mut kafka = quick(&cluster);
+    let most = 10;
+    kafka
+        .config
+        .set("queue.buffering.max.messages", most.to_string());
+    cluster.broker_down(1).expect("it is down");
+    let all = items(0..50);
+    let found = words(&kafka, &all).await;
+    let throttled = found.iter().filter(|word| **word == "throttled").count();
+    assert_eq!(throttled, all.len() - most, "{found:?}");
+    assert!(found.iter().all(|word| *word != "refused"), "{found:?}");
+    cluster.broker_up(1).expect("it is up");
+    let mut left: Vec<Item> = all.clone();
+    let takes_all = async {
+        while !left.is_empty() {
+            let found = words(&kafka, &left).await;
+            let kept = |word: &&str| *word != "delivered";
+            let pairs = std::mem::take(&mut left).into_iter().zip(&found);
+            left = pairs
+                .filter(|(_, word)| kept(word))
+                .map(|(item, _)| item)
+                .collect();
+        }
+    };
+    let took = tokio::time::timeout(Duration::from_secs(30), takes_all).await;
+    took.expect("it goes on");
+    let kept = records(&cluster.bootstrap_servers(), 1).await;
+    let keys: std::collections::BTreeSet<_> = kept.iter().map(|record| &record.key).collect();
+    assert_eq!(keys.len(), all.len());
+}
