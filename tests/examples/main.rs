@@ -67,6 +67,13 @@ fn the_integration_database_runs_as_in_its_readme() {
     story.play();
 }
 
+#[test]
+fn the_guide_for_operators_runs_on_the_first_webhook() {
+    let mut story = Story::read("first-webhook");
+    story.follow("runtime/docs/operating.md");
+    story.play();
+}
+
 /// In one test, because a demo takes a free port before Weir listens there.
 #[test]
 fn the_demo_converges_and_shows_the_same_to_people_and_programs() {
@@ -135,6 +142,8 @@ fn the_links_of_the_readmes_lead_somewhere() {
         "examples/commerce-api/README.md",
         "examples/integration-database/README.md",
         "plugins/README.md",
+        "runtime/docs/operating.md",
+        "runtime/docs/watching.md",
         "runtime/docs/receiving.md",
         "runtime/docs/postgres.md",
         "runtime/docs/search.md",
@@ -220,6 +229,13 @@ impl Story {
             environment: Vec::new(),
             _scratch: scratch,
         }
+    }
+
+    /// Takes the commands of another document in place of the README's.
+    fn follow(&mut self, document: &str) {
+        let text = std::fs::read_to_string(repository().join(document)).expect("the document");
+        let port = self.url.rsplit(':').next().unwrap_or_default();
+        self.blocks = readme::blocks(&text.replace("7700", port));
     }
 
     /// Does what a reader would do.

@@ -24,6 +24,7 @@ mod languages;
 mod large;
 mod links;
 mod misbehaviour;
+mod monitoring;
 mod notices;
 mod postgres;
 mod power;

@@ -17,6 +17,7 @@ pub fn part(program: &str, proves: &str) -> Option<PathBuf> {
     let parts = std::env::var_os("WEIR_PARTS").map(PathBuf::from);
     let installed = parts.iter().flat_map(|parts| {
         [
+            parts.join("bin"),
             parts.join("python/bin"),
             parts.join("node/node_modules/.bin"),
         ]
