@@ -29,6 +29,7 @@ mod redrive;
 mod source;
 pub mod split;
 mod stretch;
+mod traced;
 mod unpack;
 pub mod verify;
 

@@ -23,7 +23,8 @@
 //! Low rooms that any other may use: `metrics` (all counters, as text for a scraper), `signature`
 //! (secrets and signatures), `budget` (the memory budget for requests in progress), `failpoint`
 //! (places where a test makes a running Weir die, panic or wait), `files` (reading files that may
-//! be anything), `happenings` (what just happened to entities, in a bounded ring), `plain` (text without control characters), `exit` (exit codes) and `sync` (locks).
+//! be anything), `happenings` (what just happened to entities, in a bounded ring), `traces`
+//! (spans for a collector of traces), `plain` (text without control characters), `exit` (exit codes) and `sync` (locks).
 //!
 //! The product is the program, so [`cli::run`] is the public interface. Everything else is private
 //! to the crate, so that the compiler finds unused code; [`inside`] exports a few items for this
@@ -51,6 +52,7 @@ pub(crate) mod signature;
 pub(crate) mod store;
 pub(crate) mod sync;
 pub(crate) mod targets;
+pub(crate) mod traces;
 
 /// Items for the tests and benchmarks of this repository, which are crates of their own. Not a
 /// public interface: anything here may change or disappear at any time.

@@ -27,6 +27,7 @@ mod problem;
 mod pulse;
 mod session;
 mod sessions;
+mod snapshots;
 mod state;
 mod stream;
 pub mod views;
@@ -184,6 +185,7 @@ impl Server {
         let answers = Arc::new(Answers::new(limits.waiting_max.min(connections_max / 4)));
         let places = limits.streams_max.min((connections_max / 4).max(1));
         let streams = Arc::new(Streams::new(places));
+        let snapshots = Arc::<snapshots::Snapshots>::default();
         let limits = Arc::new(limits);
         let state = |address: SocketAddr| {
             Arc::new(AppState {
@@ -193,6 +195,7 @@ impl Server {
                 arrivals: arrivals.clone(),
                 answers: answers.clone(),
                 sessions: sessions.clone(),
+                snapshots: snapshots.clone(),
                 streams: streams.clone(),
                 loopback: address.ip().is_loopback(),
             })

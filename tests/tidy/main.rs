@@ -20,7 +20,7 @@ const SRC: &str = "runtime/src";
 const LOW: [&str; 5] = ["exit", "failpoint", "files", "plain", "sync"];
 
 /// Which other rooms each room may use; `ARCHITECTURE.md` draws it. `cli` stands above all others.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     ("exit", &[]),
     ("failpoint", &[]),
     ("files", &[]),
@@ -31,6 +31,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("signature", &[]),
     ("metrics", &[]),
     ("happenings", &["model"]),
+    ("traces", &["happenings", "model"]),
     ("index", &["model"]),
     ("store", &["index", "model"]),
     ("plugin", &["budget", "model"]),
@@ -46,11 +47,19 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "plugin",
             "signature",
             "store",
+            "traces",
         ],
     ),
     (
         "dispatch",
-        &["happenings", "model", "plugin", "store", "targets"],
+        &[
+            "happenings",
+            "model",
+            "plugin",
+            "store",
+            "targets",
+            "traces",
+        ],
     ),
     ("config", &[]),
     (
@@ -84,6 +93,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "server",
             "store",
             "targets",
+            "traces",
         ],
     ),
     (

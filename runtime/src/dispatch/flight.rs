@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Options;
 use super::prepare::{Content, Prepared};
 use super::retry::{KEYS_MAX, Tried};
-use crate::model::{EntityId, Failure, PartsDigest, Rendering, Sequence};
+use crate::model::{EntityId, Failure, PartsDigest, Rendering, Sequence, Trace};
 use crate::store::{Ending, Holds};
 use crate::targets::{self, DeliveryId, ENVELOPE_BYTES};
 
@@ -173,6 +173,8 @@ pub(crate) struct Sent {
     pub(crate) outcome: Option<targets::Outcome>,
     /// Whether the attempt was a probe, which does not count as an attempt at the entity.
     pub(crate) probe: bool,
+    /// The attempt, if it failed.
+    pub(crate) attempt: Option<Trace>,
 }
 
 /// How a flight ends after sending.
@@ -497,7 +499,11 @@ mod tests {
                 &options(),
                 &ready("e"),
                 attempts,
-                Sent { outcome, probe },
+                Sent {
+                    outcome,
+                    probe,
+                    attempt: None,
+                },
                 1.0,
             )
         };
@@ -590,6 +596,7 @@ mod tests {
             Sent {
                 outcome: Some(targets::Outcome::Delivered),
                 probe: false,
+                attempt: None,
             },
             0.0,
         );

@@ -5,14 +5,16 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::flight::{Ready, Sent};
 use super::handle::Permit;
 use super::status::Counters;
+use super::traced::Sending;
 use crate::failpoint;
-use crate::model::Sequence;
+use crate::model::{Sequence, Trace};
 use crate::store::Holds;
 use crate::targets::{DeliveryId, Form, Item, Outcome};
 
@@ -23,6 +25,8 @@ pub(crate) struct SendContext {
     pub(crate) batch: usize,
     /// The newest sequence that is durable.
     pub(crate) watermark: watch::Receiver<Sequence>,
+    /// Where the spans of its requests are made, if they are recorded.
+    pub(crate) sending: Option<Sending>,
 }
 
 /// The outcome of an item; `None` if no attempt was made, because the breaker did not admit one.
@@ -41,6 +45,7 @@ pub(crate) async fn send(
         context: &context,
         permit: &mut permit,
         made: 0,
+        failed: HashMap::new(),
     };
     let outcomes = if batch.iter().all(|ready| ready.stale_keys.is_empty()) {
         let compares = request.permit.nature().compares;
@@ -50,11 +55,19 @@ pub(crate) async fn send(
         request.deliver_moved(&batch).await
     };
     debug_assert_eq!(outcomes.len(), batch.len(), "one outcome an entity");
-    let made = request.made;
+    let (made, mut failed) = (request.made, request.failed);
     let sent = batch
         .into_iter()
         .zip(outcomes)
-        .map(|(ready, outcome)| (ready, Sent { outcome, probe }))
+        .map(|(ready, outcome)| {
+            let attempt = failed.remove(&ready.tried.id);
+            let sent = Sent {
+                outcome,
+                probe,
+                attempt,
+            };
+            (ready, sent)
+        })
         .collect();
     (sent, made)
 }
@@ -64,6 +77,8 @@ struct Requests<'a> {
     context: &'a SendContext,
     permit: &'a mut Permit,
     made: usize,
+    /// The last attempts at the items that were not delivered.
+    failed: HashMap<DeliveryId, Trace>,
 }
 
 impl Requests<'_> {
@@ -163,8 +178,15 @@ impl Requests<'_> {
         let newest = items.iter().map(|item| item.sequence).max();
         let head = newest.unwrap_or_default().max(durable);
         match self.permit.attempt(items, form, head).await {
-            Some((outcomes, took)) => {
-                self.context.counters.attempt(took);
+            Some((outcomes, attempted)) => {
+                self.context.counters.attempt(attempted.took);
+                if let Some(sending) = &self.context.sending {
+                    sending.sent(&attempted, items, &outcomes);
+                }
+                let failed = items.iter().zip(&outcomes);
+                let failed = failed.filter(|(_, outcome)| **outcome != Outcome::Delivered);
+                self.failed
+                    .extend(failed.map(|(item, _)| (item.id, attempted.trace)));
                 self.made += 1;
                 failpoint::pass(if items.iter().any(|item| item.rendering.is_none()) {
                     "dispatch.withdrawn"

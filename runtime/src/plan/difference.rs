@@ -32,6 +32,8 @@ pub struct Difference {
     pub forget: bool,
     /// Whether the memory for bodies differs.
     pub bodies: bool,
+    /// Whether the export of spans differs.
+    pub telemetry: bool,
     /// Differences that take effect only at the next start, one sentence each.
     pub needs_restart: Vec<String>,
 }
@@ -107,6 +109,7 @@ pub fn difference(old: &Plan, new: &Plan) -> Difference {
         shares: old.shares != new.shares,
         forget: old.forget != new.forget,
         bodies: old.server.bodies_bytes != new.server.bodies_bytes,
+        telemetry: old.telemetry != new.telemetry,
         needs_restart: needs_restart(old, new),
     }
 }

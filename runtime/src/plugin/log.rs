@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::model::Trace;
 use crate::plugin::quota::Quota;
 
 /// The level of a line.
@@ -39,6 +40,8 @@ pub(super) struct Log {
     /// Whether a line has been dropped since the budget was last refilled.
     cut: bool,
     last_error: Option<String>,
+    /// The trace that the items of the call belong to.
+    trace: Option<Trace>,
     quota: Arc<Quota>,
     kept: Option<Vec<Line>>,
 }
@@ -55,6 +58,7 @@ impl Log {
             left: 0,
             cut: false,
             last_error: None,
+            trace: None,
             quota,
             kept: keep.then(Vec::new),
         }
@@ -65,6 +69,12 @@ impl Log {
         self.left = bytes;
         self.cut = false;
         self.last_error = None;
+        self.trace = None;
+    }
+
+    /// The lines of this call are about items of this trace.
+    pub(super) fn belong_to(&mut self, trace: Option<Trace>) {
+        self.trace = trace;
     }
 
     /// The last error line of the call, shortened.
@@ -107,19 +117,24 @@ impl Log {
             kept.push(Line { level, message });
             return;
         }
-        let plugin = &*self.plugin;
+        let (plugin, trace) = (&*self.plugin, self.trace);
         self.quota
-            .log(plugin, message.len(), || log(plugin, level, message));
+            .log(plugin, message.len(), || log(plugin, trace, level, message));
     }
 }
 
-fn log(plugin: &str, level: Level, message: &str) {
+fn log(plugin: &str, trace: Option<Trace>, level: Level, message: &str) {
     let message = plain(message, usize::MAX);
+    let trace = || trace.map(Trace::trace_hex);
     match level {
-        Level::Debug => tracing::debug!(target: "weir::plugin", plugin, "{message}"),
-        Level::Info => tracing::info!(target: "weir::plugin", plugin, "{message}"),
-        Level::Warn => tracing::warn!(target: "weir::plugin", plugin, "{message}"),
-        Level::Error => tracing::error!(target: "weir::plugin", plugin, "{message}"),
+        Level::Debug => {
+            tracing::debug!(target: "weir::plugin", plugin, trace = trace(), "{message}")
+        }
+        Level::Info => tracing::info!(target: "weir::plugin", plugin, trace = trace(), "{message}"),
+        Level::Warn => tracing::warn!(target: "weir::plugin", plugin, trace = trace(), "{message}"),
+        Level::Error => {
+            tracing::error!(target: "weir::plugin", plugin, trace = trace(), "{message}")
+        }
     }
 }
 

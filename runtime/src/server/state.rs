@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::answers::Answers;
 use super::arrivals::Arrivals;
 use super::sessions::Sessions;
+use super::snapshots::Snapshots;
 use super::stream::Streams;
 use super::{Backend, Limits};
 use crate::budget::Budget;
@@ -23,6 +24,8 @@ pub(super) struct AppState {
     pub(super) answers: Arc<Answers>,
     /// Who is signed in, on all listeners.
     pub(super) sessions: Arc<Sessions>,
+    /// The figures that scrapes share, on all listeners.
+    pub(super) snapshots: Arc<Snapshots>,
     /// The streams of consoles, on all listeners.
     pub(super) streams: Arc<Streams>,
     /// Whether this listener can be reached from this machine only.

@@ -1,12 +1,17 @@
-//! `weir check --connect`: tries whether deliveries could be made to each target, and sends nothing.
+//! `weir check --connect`: tries whether deliveries could be made to each target, and spans exported, and sends
+//! nothing.
 
 use super::Loaded;
 use crate::app;
+use crate::app::exporter::Collector;
 use crate::plan::Plan;
 use crate::targets::Opening;
 
-/// Returns a complaint about each target that cannot be used now, and warnings about those that can. All
-/// are tried at the same time.
+/// The path of the section of the collector.
+const TELEMETRY: &str = "telemetry";
+
+/// Returns a complaint about each target, and the collector of traces, that cannot be used now, and warnings
+/// about those that can. All are tried at the same time.
 pub(in crate::cli) fn targets(plan: &Plan) -> Loaded {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -31,14 +36,22 @@ pub(in crate::cli) fn targets(plan: &Plan) -> Loaded {
                     Ok(target) => target.check().await,
                     Err(unusable) => Err(unusable.to_string()),
                 };
-                (name, found)
+                (format!("targets.{name}"), found)
+            });
+        }
+        if let Some(telemetry) = plan.telemetry.clone() {
+            tried.spawn(async move {
+                let found = match Collector::open(&telemetry) {
+                    Ok(collector) => collector.reach().await,
+                    Err(unusable) => Err(unusable),
+                };
+                (TELEMETRY.to_owned(), found)
             });
         }
         let mut found = tried.join_all().await;
         found.sort_by(|one, other| one.0.cmp(&other.0));
         let mut loaded = Loaded::default();
-        for (name, found) in found {
-            let path = format!("targets.{name}");
+        for (path, found) in found {
             match found {
                 Ok(warnings) => loaded.warnings.extend(
                     warnings
@@ -46,7 +59,10 @@ pub(in crate::cli) fn targets(plan: &Plan) -> Loaded {
                         .map(|warning| plan.complaint(&path, warning, None)),
                 ),
                 Err(wrong) => {
-                    let help = "deliveries to it would wait until this is mended".to_owned();
+                    let help = match &*path {
+                        TELEMETRY => "spans would be lost until this is mended".to_owned(),
+                        _ => "deliveries to it would wait until this is mended".to_owned(),
+                    };
                     loaded.complaints.push(plan.complaint(&path, wrong, help));
                 }
             }
