@@ -9,6 +9,7 @@ mod apply;
 mod backend;
 mod comparison;
 mod deliveries;
+pub(crate) mod exporter;
 mod figures;
 mod forgotten;
 pub(crate) mod intake;
@@ -50,8 +51,10 @@ use crate::server::views::ReloadView;
 use crate::server::{self, Server};
 use crate::store::{self, Store};
 use crate::sync;
+use crate::traces::Traces;
 use apply::Live;
 use deliveries::Deliveries;
+use exporter::Exporter;
 use jobs::Jobs;
 use load::{Loaded, Loading};
 use memories::{MEMORIES_EVERY, Memories};
@@ -158,6 +161,9 @@ struct Inner {
     notices: Notices,
     /// What just happened to entities.
     happenings: Arc<Happenings>,
+    /// Spans of events and deliveries, and where they are exported.
+    traces: Arc<Traces>,
+    exporter: Exporter,
     /// Cancelled when Weir begins to stop: requests that wait for something are answered at once.
     leaving: CancellationToken,
     /// Cancelled when Weir stops; channels and tasks end with it.
@@ -248,7 +254,7 @@ impl App {
         })
         .await;
         let store = opened.map_err(|error| cannot(&error))?;
-        let stopping = CancellationToken::new();
+        let (stopping, traces) = (CancellationToken::new(), Arc::<Traces>::default());
         let (reloads, requests) = tokio::sync::mpsc::unbounded_channel();
         let kept = Arc::new(Kept::open(&data.join(KEPT)));
         let inner = Arc::new(Inner {
@@ -278,6 +284,8 @@ impl App {
             jobs: Arc::default(),
             notices: Notices::default(),
             happenings: Arc::default(),
+            exporter: Exporter::start(traces.clone()),
+            traces,
             leaving: CancellationToken::new(),
             stopping: stopping.clone(),
         });
@@ -464,6 +472,7 @@ impl Inner {
             .values()
             .map(|channel| channel.stop(STOP_DELIVERIES));
         join_all(stops).await;
+        self.exporter.stop().await;
         self.save_samples().await;
         let mut memories = Memories::default();
         memories.save_marks(self, true).await;

@@ -27,6 +27,7 @@ pub mod retry;
 mod run;
 mod send;
 pub mod status;
+mod traced;
 mod trouble;
 mod turns;
 mod waiters;
@@ -60,6 +61,7 @@ use crate::happenings::Recorder;
 use crate::model::{EntityId, Lane, Ordinal, Timestamp};
 use crate::store::{self, Debounce, Joined, Queue, Store, Subscription};
 use crate::sync::lock;
+use crate::traces::Traces;
 
 /// The maximum number of entities of a channel that may wait for a retry. Above it the target
 /// counts as in trouble, whatever the individual responses said: first attempts stop, and nothing
@@ -143,6 +145,8 @@ pub struct Setup {
     pub parked_max: usize,
     /// Where it is recorded what happens to entities, if anywhere.
     pub recorder: Option<Recorder>,
+    /// Where spans of its requests go.
+    pub traces: Arc<Traces>,
 }
 
 /// A running channel.

@@ -52,7 +52,8 @@ pub struct Happening {
     pub time: Timestamp,
     /// Of an accepted event its newest change; of a delivery the revision.
     pub sequence: Sequence,
-    /// The id of the trace of the event, if its sender gave one, or of the delivery; 0 if there is none.
+    /// The id of the trace of the event, if its sender gave one or it is recorded, or of the delivery; 0 if
+    /// there is none.
     pub trace: u128,
     /// What.
     pub what: What,
@@ -74,16 +75,6 @@ pub enum What {
         /// How long ago it was rendered; `None` if it was not.
         rendered_ms: Option<u32>,
     },
-}
-
-/// The id of the trace in a W3C `traceparent`; `None` if it is not one.
-pub fn trace_id(traceparent: &str) -> Option<u128> {
-    let mut parts = traceparent.split('-');
-    let (version, trace) = (parts.next()?, parts.next()?);
-    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let right = version.len() == 2 && version != "ff" && trace.len() == 32;
-    let id = (right && hex(version) && hex(trace)).then_some(trace)?;
-    u128::from_str_radix(id, 16).ok().filter(|id| *id != 0)
 }
 
 /// The time now, as the store stamps changes.
@@ -249,16 +240,6 @@ mod tests {
         assert!(desk.is_sorted());
         let ring = lock(&happenings.ring);
         assert!(ring.records.capacity() * size_of::<(Who, Happening)>() <= BYTES_MAX);
-    }
-
-    #[test]
-    fn a_trace_is_known_by_its_id() {
-        let id = "0af7651916cd43dd8448eb211c80319c";
-        let parent = |id: &str| format!("00-{id}-b7ad6b7169203331-01");
-        assert_eq!(trace_id(&parent(id)), u128::from_str_radix(id, 16).ok());
-        for wrong in ["", "00", &id[1..], &id.replace('0', "+"), &"0".repeat(32)] {
-            assert_eq!(trace_id(&parent(wrong)), None, "{wrong}");
-        }
     }
 
     #[test]

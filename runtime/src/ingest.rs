@@ -30,6 +30,7 @@ mod source;
 pub mod split;
 mod stretch;
 mod tapped;
+mod traced;
 mod unpack;
 pub mod verify;
 

@@ -73,7 +73,7 @@ pub mod ingest {
 pub mod model {
     pub use crate::model::{
         Change, Entity, EntityId, EntityType, Event, FACETS_MAX, Facet, FacetRule, Failure, Lane,
-        Ordinal, Payload, Rendering, Sequence, Timestamp, Track, View,
+        Ordinal, Payload, Rendering, Sequence, Timestamp, Trace, Track, View,
     };
 }
 
@@ -130,7 +130,7 @@ pub mod targets {
     #[cfg(feature = "fuzz")]
     pub use crate::targets::fuzz;
     pub use crate::targets::{
-        Attempt, Delivery, DeliveryId, Form, Item, Opening, Outcome, Target, Trace, Unusable,
+        Attempt, Delivery, DeliveryId, Form, Item, Opening, Outcome, Target, Unusable,
     };
     /// Feeds.
     pub mod feed {

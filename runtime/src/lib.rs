@@ -25,7 +25,8 @@
 //! (secrets and signatures), `budget` (the memory budget for requests in progress), `failpoint`
 //! (places where a test makes a running Weir die, panic or wait), `files` (reading files that may
 //! be anything), `happenings` (what just happened to entities, in a bounded ring), `tap` (what passes a
-//! source or a channel, for somebody who looks), `plain` (text without control characters), `exit` (exit codes) and `sync` (locks).
+//! source or a channel, for somebody who looks), `traces` (spans for a collector of traces), `plain` (text
+//! without control characters), `exit` (exit codes) and `sync` (locks).
 //!
 //! The product is the program, so [`cli::run`] is the public interface. Everything else is private
 //! to the crate, so that the compiler finds unused code; [`inside`] exports a few items for this
@@ -55,6 +56,7 @@ pub(crate) mod store;
 pub(crate) mod sync;
 pub(crate) mod tap;
 pub(crate) mod targets;
+pub(crate) mod traces;
 
 /// Items for the tests and benchmarks of this repository, which are crates of their own. Not a
 /// public interface: anything here may change or disappear at any time.

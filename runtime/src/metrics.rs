@@ -13,6 +13,7 @@ mod tests;
 use std::borrow::Cow;
 use std::fmt;
 use std::iter::repeat;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -57,6 +58,8 @@ pub struct Snapshot {
     pub store_bytes: u64,
     /// Bytes free on that disk.
     pub disk_free_bytes: u64,
+    /// Spans by what became of them; empty if none are exported and none were.
+    pub trace_spans: Vec<(&'static str, u64)>,
     /// Whether the last reload, the start included, took effect.
     pub last_reload_success: bool,
     /// Notices by result: sent, retried, dropped.
@@ -183,9 +186,9 @@ impl Buckets {
 ///
 /// # Errors
 /// Writing to a string should not fail.
-pub fn render(snapshot: Snapshot, format: Format) -> Result<String, fmt::Error> {
+pub fn render(snapshot: &Arc<Snapshot>, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("weir");
-    registry.register_collector(Box::new(snapshot));
+    registry.register_collector(Box::new(snapshot.clone()));
     let mut written = String::new();
     text::encode(&mut written, &registry)?;
     Ok(match format {
@@ -196,10 +199,10 @@ pub fn render(snapshot: Snapshot, format: Format) -> Result<String, fmt::Error> 
 
 impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Page(encoder);
-        self.write_sources(&mut page)?;
-        self.write_channels(&mut page)?;
-        self.write_plugins(&mut page)?;
+        let page = &mut Page(encoder);
+        self.write_sources(page)?;
+        self.write_channels(page)?;
+        self.write_plugins(page)?;
         page.histograms(
             "commit_seconds",
             "Time a durable write of commits took",
@@ -219,6 +222,13 @@ impl Collector for Snapshot {
             "disk_free_bytes",
             "Free space on the disk of the store",
             [([], self.disk_free_bytes)],
+        )?;
+        let spans = self.trace_spans.iter();
+        let spans = spans.map(|(result, count)| ([("result", (*result).into())], *count));
+        page.counters(
+            "trace_spans",
+            "Spans that were to be exported to the collector of traces, by what became of them",
+            spans,
         )?;
         let success = u64::from(self.last_reload_success);
         page.gauges(

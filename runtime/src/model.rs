@@ -5,11 +5,13 @@
 //! own form (bytes, WIT records, JSON) at their own boundary, so no such form appears here.
 
 mod digest;
+mod trace;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use self::digest::PartsDigest;
+pub use self::trace::Trace;
 
 /// Maximum length of an entity key, in bytes of UTF-8. A longer key is nearly always a payload that
 /// ended up in the wrong field.
@@ -183,6 +185,9 @@ pub struct Event {
     /// CloudEvents extensions and the request headers that the source lets through; names in lower
     /// case.
     pub attributes: Vec<(String, String)>,
+    /// The trace that it belongs to: of its attribute `traceparent`, or of its request. No part of what is
+    /// stored of it, nor of what a plugin gets.
+    pub trace: Option<Trace>,
     /// The data.
     pub data: Payload,
 }
@@ -199,6 +204,7 @@ impl Event {
             time: None,
             content_type: content_type.map(str::to_owned),
             attributes: Vec::new(),
+            trace: None,
             data,
         }
     }

@@ -12,6 +12,7 @@ mod secrets;
 mod settings;
 mod sources;
 mod targets;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod understand;
@@ -32,6 +33,7 @@ use crate::{dispatch, ingest, plugin};
 pub(crate) use checks::mapped_fields;
 pub use difference::difference;
 pub use redacted::redacted;
+pub use telemetry::Telemetry;
 pub use understand::{ReadOptions, Understood, read, read_named};
 
 /// A consistent configuration.
@@ -41,6 +43,8 @@ pub struct Plan {
     pub server: Server,
     /// Tokens for the admin routes.
     pub tokens: Vec<Token>,
+    /// Where spans are exported; `None` means nowhere.
+    pub telemetry: Option<Telemetry>,
     /// The directory of the store.
     pub store_path: PathBuf,
     /// How long a deleted facet keeps its version, so that late updates do not resurrect it; 30
@@ -79,6 +83,7 @@ impl Plan {
         Plan {
             server: self.server.clone(),
             tokens: Vec::new(),
+            telemetry: None,
             store_path: self.store_path.clone(),
             forget: self.forget,
             sequence_min: self.sequence_min,

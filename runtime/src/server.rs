@@ -27,6 +27,7 @@ mod problem;
 mod pulse;
 mod session;
 mod sessions;
+mod snapshots;
 mod state;
 mod stream;
 mod tap;
@@ -194,6 +195,7 @@ impl Server {
         let places = limits.streams_max.min((connections_max / 4).max(1));
         let streams = Arc::new(Streams::new(places));
         let taps = Arc::new(Taps::new(limits.taps_max.min((connections_max / 8).max(1))));
+        let snapshots = Arc::<snapshots::Snapshots>::default();
         let limits = Arc::new(limits);
         let state = |address: SocketAddr| {
             Arc::new(AppState {
@@ -203,6 +205,7 @@ impl Server {
                 arrivals: arrivals.clone(),
                 answers: answers.clone(),
                 sessions: sessions.clone(),
+                snapshots: snapshots.clone(),
                 streams: streams.clone(),
                 taps: taps.clone(),
                 loopback: address.ip().is_loopback(),

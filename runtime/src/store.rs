@@ -240,6 +240,7 @@ impl Quarantined {
             time,
             content_type,
             attributes,
+            trace: _,
             data,
         } = &self.event;
         let mut digest = crate::model::PartsDigest::new();

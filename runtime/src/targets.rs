@@ -54,7 +54,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::model::{EntityId, Rendering, Sequence};
+use crate::model::{EntityId, Rendering, Sequence, Trace};
 
 /// A target as configured. All channels that deliver to it share its limits.
 #[derive(Clone, Debug, PartialEq)]
@@ -436,7 +436,7 @@ pub struct Attempt<'a> {
     pub items: &'a [Item],
     /// The form of the request.
     pub form: Form,
-    /// The trace ids of the attempt.
+    /// The attempt in traces; its ids are random.
     pub trace: Trace,
     /// The wall clock, for the timestamp that the attempt carries and signs.
     pub now: SystemTime,
@@ -465,27 +465,6 @@ pub enum Form {
     Single,
     /// The batch form, even if there is only one item.
     Batch,
-}
-
-/// The random ids that identify one attempt in traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trace {
-    /// The id of the whole trace; not 0.
-    pub trace: u128,
-    /// The id of this attempt; not 0.
-    pub span: u64,
-}
-
-impl fmt::Display for Trace {
-    /// Formats it as a W3C `traceparent`, with the flag `sampled`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "00-{:032x}-{:016x}-01",
-            self.trace.max(1),
-            self.span.max(1)
-        )
-    }
 }
 
 /// The id that all attempts at one rendering on one channel share (`webhook-id`), so that a

@@ -197,6 +197,7 @@ fn large_event(event_type: &str, data: Payload, expected: String) -> Case {
         time: None,
         content_type: None,
         attributes: Vec::new(),
+        trace: None,
         data,
     };
     Case {

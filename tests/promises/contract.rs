@@ -71,6 +71,7 @@ fn aside(code: &str) -> Effect {
         time: Some("2026-11-23T08:00:00Z".into()),
         content_type: Some("application/xml".into()),
         attributes: vec![("x-sap-client".into(), "100".into())],
+        trace: None,
         data: Payload::Binary(vec![0, 159, 146, 150]),
     };
     let failure = Failure::new(code, "It is not what was agreed.");

@@ -65,6 +65,7 @@ fn aside(number: usize) -> Effect {
         time: None,
         content_type: None,
         attributes: Vec::new(),
+        trace: None,
         data: Payload::Text(format!("{number} {}", "x".repeat(number * 500))),
     };
     Effect::Quarantine(Box::new(Quarantined {

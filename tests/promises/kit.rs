@@ -26,6 +26,7 @@ fn event(event_type: &str, data: &str) -> Event {
         time: None,
         content_type: None,
         attributes: Vec::new(),
+        trace: None,
         data: Payload::from_bytes(data.as_bytes().to_vec()),
     }
 }

@@ -53,6 +53,27 @@ pub fn script(file: &str, proves: &str) -> Option<String> {
     text
 }
 
+/// A Python that has this module; otherwise as [`part`].
+#[allow(dead_code)]
+pub fn python_with(module: &str, proves: &str) -> Option<PathBuf> {
+    let parts = std::env::var_os("WEIR_PARTS").map(PathBuf::from);
+    let python = parts.map(|parts| parts.join("python/bin/python"));
+    let found = python.filter(|python| {
+        let import = std::process::Command::new(python)
+            .args(["-c", &format!("import {module}")])
+            .output();
+        import.is_ok_and(|import| import.status.success())
+    });
+    if found.is_none() {
+        let missing = format!(
+            "{module} is not installed (tests/parts/install FOLDER, then WEIR_PARTS=FOLDER)"
+        );
+        assert!(std::env::var_os("CI").is_none(), "{missing}");
+        eprintln!("NOT RUN: {missing}; not tested: {proves}");
+    }
+    found
+}
+
 fn is_program(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     file.metadata()

@@ -66,7 +66,9 @@ impl Weir {
             );
             let log = weir.log();
             let (_, rest) = log.split_once("listening on http://")?;
-            rest.split_once('\n')?.0.trim().parse().ok()
+            // In JSON a quote ends the address.
+            let line = rest.split_once('\n')?.0;
+            line.split('"').next()?.trim().parse().ok()
         });
         weir
     }

@@ -20,7 +20,7 @@ const SRC: &str = "runtime/src";
 const LOW: [&str; 5] = ["exit", "failpoint", "files", "plain", "sync"];
 
 /// Which other rooms each room may use; `ARCHITECTURE.md` draws it. `cli` stands above all others.
-const MAY_USE: [(&str, &[&str]); 23] = [
+const MAY_USE: [(&str, &[&str]); 25] = [
     ("exit", &[]),
     ("failpoint", &[]),
     ("files", &[]),
@@ -32,6 +32,7 @@ const MAY_USE: [(&str, &[&str]); 23] = [
     ("metrics", &[]),
     ("tap", &["model"]),
     ("happenings", &["model", "tap"]),
+    ("traces", &["happenings", "model"]),
     ("index", &["model"]),
     ("store", &["index", "model"]),
     ("plugin", &["budget", "model"]),
@@ -49,11 +50,20 @@ const MAY_USE: [(&str, &[&str]); 23] = [
             "signature",
             "store",
             "tap",
+            "traces",
         ],
     ),
     (
         "dispatch",
-        &["happenings", "model", "plugin", "store", "tap", "targets"],
+        &[
+            "happenings",
+            "model",
+            "plugin",
+            "store",
+            "tap",
+            "targets",
+            "traces",
+        ],
     ),
     ("config", &[]),
     (
@@ -90,6 +100,7 @@ const MAY_USE: [(&str, &[&str]); 23] = [
             "store",
             "tap",
             "targets",
+            "traces",
         ],
     ),
     (

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::exporter::Collector;
 use super::intake::HttpIntake;
 use super::load::{Loaded, Maps, Renders};
 use super::memories::{
@@ -112,6 +113,8 @@ impl Inner {
         self.happenings.bodies().limit(plan.server.bodies_bytes);
         let targets = self.targets(&old, &plan).map_err(Halted::before)?;
         let receivers = self.notices.open(&plan.notify).map_err(Halted::before)?;
+        self.follow_telemetry(&old.plan, &plan)
+            .map_err(Halted::before)?;
         let mut live = Live {
             since: now(),
             started: old.started,
@@ -189,6 +192,20 @@ impl Inner {
         Ok(())
     }
 
+    /// Records and exports spans as the plan says.
+    fn follow_telemetry(&self, old: &Plan, plan: &Plan) -> Result<(), store::Error> {
+        if old.telemetry == plan.telemetry {
+            return Ok(());
+        }
+        let open = plan.telemetry.as_ref().map(Collector::open).transpose();
+        let collector =
+            open.map_err(|why| store::Error::Unavailable(format!("telemetry: {why}")))?;
+        let telemetry = plan.telemetry.as_ref();
+        self.traces.record(telemetry.map(|it| it.sample));
+        self.exporter.use_collector(collector);
+        Ok(())
+    }
+
     /// The sources with their new chains; each keeps its counts.
     fn sources(
         &self,
@@ -214,6 +231,7 @@ impl Inner {
             if let Some(recorder) = self.happenings.recorder(Side::Source, name) {
                 activity.record_with(recorder);
             }
+            activity.trace_with(self.traces.clone());
             let accept_status = source.accept_status;
             let source = Source::new(
                 source.options.clone(),
@@ -444,6 +462,7 @@ impl Inner {
         let (default_renderer, shares) = (self.default_renderer.clone(), plan.shares);
         Setup {
             recorder: self.happenings.recorder(Side::Channel, &options.name),
+            traces: self.traces.clone(),
             options,
             subscription,
             chain,
@@ -590,6 +609,7 @@ pub(super) fn changes(old: &Live, plan: &Plan, loaded: &Loaded) -> Vec<String> {
         (difference.forget, "store.forget has changed"),
         (difference.bodies, "server.bodies has changed"),
         (difference.notify, "the receivers of notices have changed"),
+        (difference.telemetry, "telemetry has changed"),
     ];
     lines.extend(
         flags

@@ -20,6 +20,7 @@ use crate::plugin::{self, Component};
 use crate::server::views::DriftView;
 use crate::store::COMMIT_SECONDS;
 use crate::sync;
+use crate::traces::Fate;
 
 /// All figures at this moment.
 pub(super) fn snapshot(inner: &Inner) -> Snapshot {
@@ -71,8 +72,19 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
         store_names: store.names,
         store_bytes: store.bytes,
         disk_free_bytes: store.disk_free,
+        trace_spans: trace_spans(inner),
         last_reload_success,
         notifications: inner.notices.counts().by_result().into(),
+    }
+}
+
+/// Spans by what became of them, once there is a collector or was one.
+fn trace_spans(inner: &Inner) -> Vec<(&'static str, u64)> {
+    let counted = |fate: Fate| (fate.name(), inner.traces.counted(fate));
+    let counts = Fate::ALL.map(counted);
+    match inner.traces.is_on() || counts.iter().any(|(_, count)| *count > 0) {
+        true => counts.into(),
+        false => Vec::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Options;
 use super::prepare::{Content, Prepared};
 use super::retry::{KEYS_MAX, Tried};
-use crate::model::{EntityId, Failure, PartsDigest, Rendering, Sequence};
+use crate::model::{EntityId, Failure, PartsDigest, Rendering, Sequence, Trace};
 use crate::store::{Ending, Holds};
 use crate::targets::http::Exchange;
 use crate::targets::{self, DeliveryId, ENVELOPE_BYTES};
@@ -176,6 +176,8 @@ pub(crate) struct Sent {
     pub(crate) probe: bool,
     /// The requests that were made for it, if somebody looks.
     pub(crate) requests: Vec<MadeRequest>,
+    /// The attempt, if it failed.
+    pub(crate) attempt: Option<Trace>,
 }
 
 /// A request that was made for an entity.
@@ -515,6 +517,7 @@ mod tests {
                     outcome,
                     probe,
                     requests: Vec::new(),
+                    attempt: None,
                 },
                 1.0,
             )
@@ -609,6 +612,7 @@ mod tests {
                 outcome: Some(targets::Outcome::Delivered),
                 probe: false,
                 requests: Vec::new(),
+                attempt: None,
             },
             0.0,
         );

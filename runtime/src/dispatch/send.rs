@@ -13,8 +13,9 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::flight::{MadeRequest, Ready, Sent};
 use super::handle::Permit;
 use super::status::Counters;
+use super::traced::Sending;
 use crate::failpoint;
-use crate::model::{EntityId, Sequence};
+use crate::model::{EntityId, Sequence, Trace};
 use crate::store::Holds;
 use crate::targets::http::{Exchange, witness};
 use crate::targets::{DeliveryId, Form, Item, Outcome};
@@ -28,6 +29,8 @@ pub(crate) struct SendContext {
     pub(crate) watermark: watch::Receiver<Sequence>,
     /// Whether somebody looks at an entity of the batch.
     pub(crate) watched: bool,
+    /// Where the spans of its requests are made, if they are recorded.
+    pub(crate) sending: Option<Sending>,
 }
 
 /// The outcome of an item; `None` if no attempt was made, because the breaker did not admit one.
@@ -47,6 +50,7 @@ pub(crate) async fn send(
         permit: &mut permit,
         made: 0,
         seen: HashMap::new(),
+        failed: HashMap::new(),
     };
     let outcomes = if batch.iter().all(|ready| ready.stale_keys.is_empty()) {
         let compares = request.permit.nature().compares;
@@ -56,16 +60,23 @@ pub(crate) async fn send(
         request.deliver_moved(&batch).await
     };
     debug_assert_eq!(outcomes.len(), batch.len(), "one outcome an entity");
-    let Requests { made, mut seen, .. } = request;
+    let Requests {
+        made,
+        mut seen,
+        mut failed,
+        ..
+    } = request;
     let sent = batch
         .into_iter()
         .zip(outcomes)
         .map(|(ready, outcome)| {
             let requests = seen.remove(&ready.id).unwrap_or_default();
+            let attempt = failed.remove(&ready.tried.id);
             let sent = Sent {
                 outcome,
                 probe,
                 requests,
+                attempt,
             };
             (ready, sent)
         })
@@ -80,6 +91,8 @@ struct Requests<'a> {
     made: usize,
     /// The requests for each entity, if somebody looks.
     seen: HashMap<EntityId, Vec<MadeRequest>>,
+    /// The last attempts at the items that were not delivered.
+    failed: HashMap<DeliveryId, Trace>,
 }
 
 impl Requests<'_> {
@@ -184,11 +197,18 @@ impl Requests<'_> {
             false => (attempt.await, Vec::new()),
         };
         match attempted {
-            Some((outcomes, took)) => {
+            Some((outcomes, attempted)) => {
                 if self.context.watched {
-                    self.note(items, took, exchanges);
+                    self.note(items, attempted.took, exchanges);
                 }
-                self.context.counters.attempt(took);
+                self.context.counters.attempt(attempted.took);
+                if let Some(sending) = &self.context.sending {
+                    sending.sent(&attempted, items, &outcomes);
+                }
+                let failed = items.iter().zip(&outcomes);
+                let failed = failed.filter(|(_, outcome)| **outcome != Outcome::Delivered);
+                self.failed
+                    .extend(failed.map(|(item, _)| (item.id, attempted.trace)));
                 self.made += 1;
                 failpoint::pass(if items.iter().any(|item| item.rendering.is_none()) {
                     "dispatch.withdrawn"

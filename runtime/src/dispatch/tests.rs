@@ -174,6 +174,7 @@ fn setup_with(opening: Opening, kind: Kind, clock: Clock, knobs: Knobs) -> Setup
     };
     Setup {
         recorder: None,
+        traces: Arc::default(),
         options: knobs.options,
         subscription,
         chain: knobs.chain,

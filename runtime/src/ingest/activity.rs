@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::rate::Rate;
 use super::{ChangeCounts, EventCounts};
@@ -14,6 +14,7 @@ use crate::happenings::Recorder;
 use crate::model::{EntityId, Event, Timestamp};
 use crate::sync::lock;
 use crate::tap::Open;
+use crate::traces::Traces;
 
 /// Number of recent events, and of recently written entities, that are kept so that a new plugin
 /// can be tried on them.
@@ -31,6 +32,7 @@ pub struct Activity {
     samples: Mutex<VecDeque<Event>>,
     entities: Mutex<VecDeque<EntityId>>,
     recorder: OnceLock<Recorder>,
+    traces: OnceLock<Arc<Traces>>,
 }
 
 /// The counters at one moment; each rises for as long as Weir runs.
@@ -81,6 +83,16 @@ impl Activity {
     /// The taps that are open on the source.
     pub(super) fn taps(&self) -> Option<Open> {
         self.recorder()?.taps()
+    }
+
+    /// Spans of requests and events go here from now on.
+    pub fn trace_with(&self, traces: Arc<Traces>) {
+        // There is one for as long as Weir runs.
+        let _ = self.traces.set(traces);
+    }
+
+    pub(super) fn traces(&self) -> Option<&Arc<Traces>> {
+        self.traces.get()
     }
 
     pub(super) fn recorder(&self) -> Option<&Recorder> {

@@ -372,6 +372,7 @@ mod tests {
             time: None,
             content_type: None,
             attributes: Vec::new(),
+            trace: None,
             data: Payload::Text(data.into()),
         }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::happenings::{self, Happening, Hash, Recorder, What};
+use crate::happenings::{Happening, Hash, Recorder, What};
 use crate::model::{EntityId, Event, Sequence, Timestamp};
 use crate::store::{Commit, Effect, Verdict};
 
@@ -50,7 +50,7 @@ pub(super) fn record(
             entity: *entity,
             time,
             sequence: *newest,
-            trace: events.get(*at).and_then(trace).unwrap_or_default(),
+            trace: trace(events.get(*at)),
             what: What::Accepted,
         }),
         _ => None,
@@ -77,10 +77,9 @@ pub(super) fn hashes(commits: &[Commit]) -> Vec<(usize, Hash)> {
     hashes
 }
 
-fn trace(event: &Event) -> Option<u128> {
-    let mut attributes = event.attributes.iter();
-    let parent = attributes.find(|(name, _)| name == "traceparent")?;
-    happenings::trace_id(&parent.1)
+fn trace(event: Option<&Event>) -> u128 {
+    let trace = event.and_then(|event| event.trace);
+    trace.map(|trace| trace.trace).unwrap_or_default()
 }
 
 impl Named {

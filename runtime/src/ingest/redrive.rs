@@ -10,10 +10,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::source::{Done, Source, Trouble, event_bytes};
+use super::traced::own_trace;
 use super::{ChangeCounts, EventCounts, Rejection, envelope};
 use crate::model::{Event, Lane, Sequence};
 use crate::plugin::{EventVerdict, Room};
 use crate::store::{Commit, Effect, QuarantinedEvent, Verdict};
+use crate::traces;
 
 /// The most events read at once.
 const PIECE: usize = 32;
@@ -95,6 +97,7 @@ impl Source {
             return Ok(Vec::new());
         }
         let (count, events) = (events.len(), Arc::new(events));
+        let started = traces::now();
         let room = Room::apart(RESULTS_BYTES_MAX, true);
         let verdicts = match &self.chain {
             Some(chain) if count > 0 => chain.map(events.clone(), 0..count, &room).await,
@@ -126,7 +129,7 @@ impl Source {
                     }
                 });
         let commits: Vec<Commit> = commits.chain(unread).collect();
-        let done = self.commit(&events, commits, |at| lanes[at]).await;
+        let done = self.commit(&events, commits, |at| lanes[at], started).await;
         let leaving = settled(&done, &sequences);
         redriven.add(&done);
         self.activity.taken(
@@ -176,6 +179,7 @@ impl Source {
                     }
                 }
             }
+            kept.event.trace = own_trace(&kept.event);
             reread.events.push(kept.event);
             reread.sequences.push(sequence);
             reread.lanes.push(kept.lane);

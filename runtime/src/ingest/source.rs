@@ -7,6 +7,7 @@ use super::change::{self, Rules};
 use super::envelope::{self, Opened, Unread};
 use super::named;
 use super::tapped::Tapped;
+use super::traced::Receiving;
 use super::{
     Activity, ChangeCounts, EventCounts, Incoming, ItemProblem, Mapping, Named, Options,
     PROBLEMS_MAX, Rejection, Summary, unpack, verify,
@@ -19,6 +20,7 @@ use crate::store::{
     self, Commit, Content, Effect, Identity, NAMES_MAX, NoRoom, NotTaken, Quarantined, Store,
     Verdict,
 };
+use crate::traces::{self, Nanos};
 
 /// Number of events passed to the store at once. The store writes batches of about this size;
 /// larger pieces would only make other requests wait longer.
@@ -78,11 +80,12 @@ impl Source {
     /// # Errors
     /// See [`Rejection`]; if the request was taken in part, the rejection says which part.
     pub async fn accept(&self, incoming: Incoming) -> Result<Summary, Rejection> {
-        let taken = self.take(incoming).await;
+        let taken = self.admit(incoming).await;
         taken.inspect_err(|rejection| self.tell_rejected(rejection))
     }
 
-    async fn take(&self, incoming: Incoming) -> Result<Summary, Rejection> {
+    /// Takes a request if it is short enough and its sender is verified.
+    async fn admit(&self, incoming: Incoming) -> Result<Summary, Rejection> {
         let (bytes, limit) = (incoming.body.len() as u64, self.options.body_bytes_max);
         if bytes > limit {
             return Err(Rejection::TooLarge {
@@ -91,9 +94,22 @@ impl Source {
             });
         }
         incoming.memory.grow_to(bytes)?;
+        let now = incoming.now;
+        verify::verify(&self.options.verify, &incoming.headers, &incoming.body, now)?;
+        let mut receiving = Receiving::begin(self.activity.traces(), &incoming.headers, bytes);
+        let result = self.take(incoming, &mut receiving).await;
+        receiving.end(&self.options.name, &result);
+        result
+    }
+
+    /// Takes a request of a verified sender.
+    async fn take(
+        &self,
+        incoming: Incoming,
+        receiving: &mut Receiving,
+    ) -> Result<Summary, Rejection> {
         let (lane, now) = (incoming.lane, incoming.now);
         let mut named = incoming.receipt.then(Named::default);
-        verify::verify(&self.options.verify, &incoming.headers, &incoming.body, now)?;
         let (opened, memory) = self
             .open(incoming)
             .await
@@ -101,10 +117,11 @@ impl Source {
         self.activity.seen(&opened.events, now);
 
         let Opened {
-            events,
+            mut events,
             mut indexes,
             unread,
         } = opened;
+        receiving.opened(&mut events);
         let (events, memory) = (Arc::new(events), Arc::new(memory));
         let mut done = self.take_all(&events, lane, &memory, named.as_mut()).await;
         if !unread.is_empty() && !done.is_stopped() {
@@ -114,7 +131,9 @@ impl Source {
                 tapped.choose_unread(&unread);
             }
             let commits = unread.into_iter().map(|item| self.keep_unread(item, lane));
-            let kept = self.commit(&[], commits.collect(), |_| lane).await;
+            let kept = self
+                .commit(&[], commits.collect(), |_| lane, traces::now())
+                .await;
             if let Some(tapped) = tapped {
                 tapped.tell(&[], &kept);
             }
@@ -282,10 +301,24 @@ impl Source {
     }
 
     /// Passes commits to the store, waits until they are durable, and counts. The first commits are
-    /// those of `events`; after them may come commits that only quarantine. An event that the store
-    /// does not apply (its entity would have too many facets, its id was used before) is quarantined
-    /// by a separate commit.
+    /// those of `events`, which began to be mapped at `started`; after them may come commits that only
+    /// quarantine.
     pub(super) async fn commit(
+        &self,
+        events: &[Event],
+        commits: Vec<Commit>,
+        lane: impl Fn(usize) -> Option<Lane> + Send + Sync,
+        started: Nanos,
+    ) -> Done {
+        let processing = self.processing(events, &commits, started);
+        let done = self.commit_each(events, commits, lane).await;
+        self.processed(events, processing, &done);
+        done
+    }
+
+    /// The same. An event that the store does not apply (its entity would have too many facets, its id was
+    /// used before) is quarantined by a separate commit.
+    async fn commit_each(
         &self,
         events: &[Event],
         commits: Vec<Commit>,

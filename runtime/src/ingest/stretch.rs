@@ -18,6 +18,7 @@ use crate::budget::Reservation;
 use crate::model::{Event, Lane};
 use crate::plugin::{EventVerdict, Room};
 use crate::store::{Commit, Effect};
+use crate::traces::{self, Nanos};
 
 /// The most events of a stretch: as many as may wait for the writer at a time.
 const EVENTS_MAX: usize = 4096;
@@ -41,6 +42,8 @@ struct Stretch {
     /// It ends where the room for its results was used up.
     full: bool,
     tapped: Option<Tapped>,
+    /// When it began to be mapped.
+    started: Nanos,
 }
 
 impl Stretch {
@@ -89,13 +92,14 @@ impl Source {
                 commits,
                 bytes,
                 tapped,
+                started,
                 ..
             } = stretch;
             self.note_written(&commits);
             let undecided = named.as_ref().map(|_| named::of(&commits));
             from = range.end;
             let (done, following) = tokio::join!(
-                self.commit(&events[range.clone()], commits, |_| lane),
+                self.commit(&events[range.clone()], commits, |_| lane, started),
                 self.decide(events, from, most, lane, memory)
             );
             memory.shrink(bytes);
@@ -148,6 +152,7 @@ impl Source {
         memory: &Arc<Reservation>,
     ) -> Option<Stretch> {
         let (range, copies) = next_range(events, from, most);
+        let started = traces::now();
         // Each event may be copied: into a change, or because it is quarantined.
         memory.grow(copies).ok()?;
         let room = Room::new(memory.clone(), RESULTS_BYTES_MAX);
@@ -179,6 +184,7 @@ impl Source {
             bytes,
             full: room.was_full(),
             tapped,
+            started,
         })
     }
 }

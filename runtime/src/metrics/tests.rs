@@ -66,6 +66,7 @@ fn busy() -> Snapshot {
         store_names: 12,
         store_bytes: 4096,
         disk_free_bytes: 1 << 40,
+        trace_spans: vec![("exported", 7), ("dropped", 0)],
         last_reload_success: true,
         notifications: vec![("sent", 3), ("retried", 2), ("dropped", 1)],
     }
@@ -74,7 +75,7 @@ fn busy() -> Snapshot {
 /// The text of a snapshot, after checking that each series occurs once, belongs to a metric that
 /// was announced before it, and has known labels only.
 fn text_of(snapshot: Snapshot) -> String {
-    let text = render(snapshot, Format::OpenMetrics).unwrap();
+    let text = render(&Arc::new(snapshot), Format::OpenMetrics).unwrap();
     let (mut announced, mut seen) = (String::new(), BTreeSet::new());
     for line in text.lines() {
         if let Some(kind) = line.strip_prefix("# TYPE ") {
@@ -330,6 +331,10 @@ fn the_text_is_this_one() {
         # HELP weir_disk_free_bytes Free space on the disk of the store
         # TYPE weir_disk_free_bytes gauge
         weir_disk_free_bytes 1099511627776
+        # HELP weir_trace_spans Spans that were to be exported to the collector of traces, by what became of them
+        # TYPE weir_trace_spans counter
+        weir_trace_spans_total{result="exported"} 7
+        weir_trace_spans_total{result="dropped"} 0
         # HELP weir_config_last_reload_success 1 if the last reload took effect
         # TYPE weir_config_last_reload_success gauge
         weir_config_last_reload_success 1
@@ -359,6 +364,7 @@ fn what_is_not_in_the_snapshot_has_no_series() {
     snapshot.traps.clear();
     snapshot.differing.clear();
     snapshot.notifications.clear();
+    snapshot.trace_spans.clear();
     let text = text_of(snapshot);
     for gone in ["source=", "plugin=", "storefront", "status=", "result="] {
         assert!(!text.contains(gone), "{gone} in\n{text}");
@@ -447,7 +453,7 @@ fn a_channel_is_in_one_state() {
 // whole name.
 #[test]
 fn the_text_for_prometheus_announces_each_series_under_its_name() {
-    let text = render(busy(), Format::Prometheus).unwrap();
+    let text = render(&Arc::new(busy()), Format::Prometheus).unwrap();
     let (mut kinds, mut helped) = (BTreeMap::new(), BTreeSet::new());
     for line in text.lines() {
         if let Some(about) = line.strip_prefix("# HELP ") {
@@ -472,6 +478,60 @@ fn the_text_for_prometheus_announces_each_series_under_its_name() {
     }
     assert!(kinds.len() > 10 && text.ends_with('\n'));
     let counts = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
-    let open = render(busy(), Format::OpenMetrics).unwrap();
+    let open = render(&Arc::new(busy()), Format::OpenMetrics).unwrap();
     assert_eq!(counts(&text), counts(&open), "no series is lost");
+}
+
+// A scraper that changes from one format to the other must find the same series: with other bounds, or with
+// a series for the time at which a counter was created, each histogram would be there twice.
+#[test]
+fn the_formats_have_the_same_series_with_the_same_values() {
+    let snapshot = Arc::new(busy());
+    let lines = |format| -> Vec<String> {
+        let text = render(&snapshot, format).unwrap();
+        let series = text.lines().filter(|line| !line.starts_with('#'));
+        series.map(str::to_owned).collect()
+    };
+    let (open, old) = (lines(Format::OpenMetrics), lines(Format::Prometheus));
+    assert_eq!(open, old);
+    assert!(open.iter().any(|line| line.contains(r#"le="2.5""#)));
+    for line in &open {
+        assert!(!line.contains("_created"), "{line}");
+        let bound = line.split_once("le=\"").map(|(_, rest)| rest);
+        let bound = bound.and_then(|rest| rest.split_once('"')).map(|it| it.0);
+        assert!(
+            bound.is_none_or(|it| it == "+Inf" || it.contains('.')),
+            "{line}"
+        );
+    }
+}
+
+// Prometheus 2 and 3, Telegraf, a browser and curl, as they ask.
+#[test]
+fn each_scraper_gets_a_format_that_it_reads() {
+    let three = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+    let two = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let telegraf = "text/plain;version=0.0.4;q=1,*/*;q=0.1";
+    let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    for (accept, format) in [
+        (Some(three), Format::OpenMetrics),
+        (Some(two), Format::OpenMetrics),
+        (Some(telegraf), Format::Prometheus),
+        (Some(browser), Format::Prometheus),
+        (None, Format::Prometheus),
+    ] {
+        assert_eq!(Format::wanted(accept), format, "{accept:?}");
+        let text = render(&Arc::new(busy()), format).unwrap();
+        let is_open = format == Format::OpenMetrics;
+        // Each difference between the formats.
+        assert_eq!(text.ends_with("# EOF\n"), is_open);
+        assert_eq!(text.contains("# TYPE weir_events counter\n"), is_open);
+        assert_eq!(
+            text.contains("# TYPE weir_events_total counter\n"),
+            !is_open
+        );
+        assert_eq!(text.contains("# TYPE weir_build info\n"), is_open);
+        assert_eq!(text.contains("# TYPE weir_build_info gauge\n"), !is_open);
+        assert_eq!(text.contains("# HELP weir_build_info "), !is_open);
+    }
 }

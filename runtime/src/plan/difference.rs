@@ -34,6 +34,8 @@ pub struct Difference {
     pub bodies: bool,
     /// Whether the receivers of notices differ.
     pub notify: bool,
+    /// Whether the export of spans differs.
+    pub telemetry: bool,
     /// Differences that take effect only at the next start, one sentence each.
     pub needs_restart: Vec<String>,
 }
@@ -110,6 +112,7 @@ pub fn difference(old: &Plan, new: &Plan) -> Difference {
         forget: old.forget != new.forget,
         bodies: old.server.bodies_bytes != new.server.bodies_bytes,
         notify: old.notify != new.notify,
+        telemetry: old.telemetry != new.telemetry,
         needs_restart: needs_restart(old, new),
     }
 }

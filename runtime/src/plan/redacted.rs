@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::secrets::SECRET;
-use super::{Channel, Outside, Plan, Plugin, Source, Use, notify, targets};
+use super::{Channel, Outside, Plan, Plugin, Source, Use, notify, targets, telemetry};
 use crate::config::scalar::{duration_text, share_text, size_text};
 use crate::dispatch::hours::Hours;
 use crate::ingest::naming::IdFrom;
@@ -25,6 +25,7 @@ pub fn redacted(plan: &Plan) -> Value {
             "bodies": size_text(plan.server.bodies_bytes),
         },
         "tokens": plan.tokens.iter().map(|token| (token.name.clone(), json!({"secret": SECRET, "role": token.role.name()}))).collect::<Map<_, _>>(),
+        "telemetry": plan.telemetry.as_ref().map(|it| telemetry::shown(it, outside)),
         "store": { "path": plan.store_path.display().to_string(), "forget": duration_text(plan.forget), "sequence_min": plan.sequence_min },
         "lanes": Lane::ALL.map(|lane| (lane.name().to_owned(), plan.shares[lane.index()].into())).into_iter().collect::<Map<_, _>>(),
         "entities": plan.entities.iter().map(|(name, entity)| (name.to_string(), entity_type(entity))).collect::<Map<_, _>>(),

@@ -8,7 +8,7 @@ mod brokers;
 mod bucket;
 mod feed;
 mod file;
-mod http;
+pub(super) mod http;
 mod kafka;
 mod nats;
 mod oauth2;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::notes::Notes;
 use super::{
     Cause, Complaint, Named, Outside, Plan, basics, channels, checks, notify, sources, targets,
-    uses,
+    telemetry, uses,
 };
 use crate::config;
 use crate::config::cursor::{Cursor, Environment, Reader};
@@ -121,6 +121,7 @@ fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
             rows: &rows,
             places: BTreeMap::new(),
         };
+        let telemetry = telemetry::telemetry(root, &mut notes);
         let entities = basics::entities(root, &mut notes);
         let plugins = uses::plugins(root, &mut notes);
         let sources = sources::sources(root, &mut notes, &plugins);
@@ -131,6 +132,7 @@ fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
         let plan = Plan {
             server: server.value,
             tokens,
+            telemetry,
             store_path,
             forget,
             sequence_min,

@@ -10,6 +10,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::model::Trace;
 use crate::plugin::bindings::{Answer, Answers};
 use crate::plugin::chain::{Chain, Items, Stage};
 use crate::plugin::instance::Halt;
@@ -233,6 +234,7 @@ impl Batch {
                     tracing::warn!(
                         plugin = component.label(),
                         items = left.len(),
+                        trace = self.items.trace(&left).map(Trace::trace_hex),
                         "a plugin faulted on a batch; trying its items one by one: {text}"
                     );
                 });
@@ -260,6 +262,7 @@ impl Batch {
                 component.quota().log(component.label(), text.len(), || {
                     tracing::warn!(
                         plugin = component.label(),
+                        trace = self.items.trace(indices).map(Trace::trace_hex),
                         "the plugin faulted on an item: {text}"
                     );
                 });
@@ -314,6 +317,7 @@ mod tests {
             time: None,
             content_type: None,
             attributes: Vec::new(),
+            trace: None,
             data: Payload::Binary(vec![0; *size]),
         };
         let items = Items::Events(Arc::new(sizes.iter().map(event).collect()));

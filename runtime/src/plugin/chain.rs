@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::model::{Event, View};
+use crate::model::{Event, Trace, View};
 use crate::plugin::batch::Verdict;
 use crate::plugin::bindings::Answer;
 use crate::plugin::component::Component;
@@ -112,6 +112,17 @@ impl Items {
             Items::Events(events) => events.len(),
             Items::Entities(views) => views.len(),
         }
+    }
+
+    /// The trace that all of these items belong to, if there is one and there are only these.
+    pub(super) fn trace(&self, indices: &[usize]) -> Option<Trace> {
+        let Items::Events(events) = self else {
+            return None;
+        };
+        let mut traces = indices.iter().map(|&index| events[index].trace);
+        let first = traces.next().flatten()?;
+        let is_same = |trace: Option<Trace>| trace.is_some_and(|it| it.trace == first.trace);
+        traces.all(is_same).then_some(first)
     }
 
     /// What an operator finds an item by; control characters are replaced.

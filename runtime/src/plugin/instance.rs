@@ -155,6 +155,7 @@ impl Instance {
         allowed: Duration,
     ) -> Result<Answers, Halt> {
         begin(&mut self.store, &self.limits, allowed);
+        self.store.data_mut().log.belong_to(items.trace(indices));
         self.calls += 1;
         let answers = match items {
             Items::Events(events) => self.guest.events(

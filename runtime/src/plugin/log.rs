@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 
+use crate::model::Trace;
 use crate::plugin::quota::Quota;
 use crate::plugin::room::Room;
 use crate::sync::lock;
@@ -54,6 +55,8 @@ pub(super) struct Log {
     /// Whether a line has been dropped since the budget was last refilled.
     cut: bool,
     last_error: Option<String>,
+    /// The trace that the items of the call belong to.
+    trace: Option<Trace>,
     quota: Arc<Quota>,
     kept: Option<Vec<Line>>,
 }
@@ -70,6 +73,7 @@ impl Log {
             left: 0,
             cut: false,
             last_error: None,
+            trace: None,
             quota,
             kept: keep.then(Vec::new),
         }
@@ -80,6 +84,12 @@ impl Log {
         self.left = bytes;
         self.cut = false;
         self.last_error = None;
+        self.trace = None;
+    }
+
+    /// The lines of this call are about items of this trace.
+    pub(super) fn belong_to(&mut self, trace: Option<Trace>) {
+        self.trace = trace;
     }
 
     /// The last error line of the call, shortened.
@@ -127,9 +137,9 @@ impl Log {
                 heard.add(&self.plugin, level, message);
             }
         });
-        let plugin = &*self.plugin;
+        let (plugin, trace) = (&*self.plugin, self.trace);
         self.quota
-            .log(plugin, message.len(), || log(plugin, level, message));
+            .log(plugin, message.len(), || log(plugin, trace, level, message));
     }
 }
 
@@ -183,13 +193,18 @@ impl Heard {
     }
 }
 
-fn log(plugin: &str, level: Level, message: &str) {
+fn log(plugin: &str, trace: Option<Trace>, level: Level, message: &str) {
     let message = plain(message, usize::MAX);
+    let trace = || trace.map(Trace::trace_hex);
     match level {
-        Level::Debug => tracing::debug!(target: "weir::plugin", plugin, "{message}"),
-        Level::Info => tracing::info!(target: "weir::plugin", plugin, "{message}"),
-        Level::Warn => tracing::warn!(target: "weir::plugin", plugin, "{message}"),
-        Level::Error => tracing::error!(target: "weir::plugin", plugin, "{message}"),
+        Level::Debug => {
+            tracing::debug!(target: "weir::plugin", plugin, trace = trace(), "{message}")
+        }
+        Level::Info => tracing::info!(target: "weir::plugin", plugin, trace = trace(), "{message}"),
+        Level::Warn => tracing::warn!(target: "weir::plugin", plugin, trace = trace(), "{message}"),
+        Level::Error => {
+            tracing::error!(target: "weir::plugin", plugin, trace = trace(), "{message}")
+        }
     }
 }
 

@@ -52,6 +52,7 @@ fn event(id: usize, event_type: &str) -> Event {
         time: None,
         content_type: None,
         attributes: vec![("x-sap".into(), "1".into())],
+        trace: None,
         data: Payload::Text(format!("{{\"n\":{id}}}")),
     }
 }

@@ -1,7 +1,7 @@
 //! The read-only routes: sources, entities, channels, health, metrics.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -39,14 +39,16 @@ pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Val
     }
 }
 
-/// `GET /metrics`: OpenMetrics for those who ask for it, the text of Prometheus for all others.
+/// `GET /metrics`: OpenMetrics for those who ask for it, the text of Prometheus for all others. The figures
+/// are at most a second old.
 pub(super) async fn metrics(
     State(state): State<Arc<AppState>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = metrics::Format::wanted(accept);
-    let text = metrics::render(state.backend.snapshot(), format)
+    let snapshot = state.snapshots.get(&*state.backend, Instant::now());
+    let text = metrics::render(&snapshot, format)
         .map_err(|error| Problem::internal(format!("metrics: {error}")))?;
     let head = [(CONTENT_TYPE, format.content_type()), (VARY, "accept")];
     Ok((head, text).into_response())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::answers::Answers;
 use super::arrivals::Arrivals;
 use super::sessions::Sessions;
+use super::snapshots::Snapshots;
 use super::stream::Streams;
 use super::tap::Taps;
 use super::{Backend, Limits};
@@ -24,6 +25,8 @@ pub(super) struct AppState {
     pub(super) answers: Arc<Answers>,
     /// Who is signed in, on all listeners.
     pub(super) sessions: Arc<Sessions>,
+    /// The figures that scrapes share, on all listeners.
+    pub(super) snapshots: Arc<Snapshots>,
     /// The streams of consoles, on all listeners.
     pub(super) streams: Arc<Streams>,
     /// The taps, on all listeners.

@@ -608,6 +608,7 @@ impl EventView {
             time: self.time,
             content_type: self.content_type,
             attributes: self.attributes.into_iter().collect(),
+            trace: None,
             data,
         })
     }

@@ -27,7 +27,7 @@ mod witness;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 pub use hyper::Method;
@@ -102,6 +102,18 @@ pub(crate) struct Answered {
     pub(crate) cut: Option<String>,
     /// The token of the request.
     token: Option<Arc<Token>>,
+}
+
+impl Answered {
+    /// How long it asks to wait before the next request.
+    pub(crate) fn wait(&self, now: SystemTime) -> Option<Duration> {
+        hints::wait(&hints::Hinting {
+            status: self.parts.status.as_u16(),
+            headers: &self.parts.headers,
+            body: &self.body,
+            now,
+        })
+    }
 }
 
 impl Client {

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Attempt, DeliveryId, Form, Item, Trace};
+use super::{Attempt, DeliveryId, Form, Item};
+use crate::model::Trace;
 use crate::model::{EntityId, Payload, Rendering, Sequence};
 
 /// The newest sequence that the Weir of these attempts has given out.
@@ -39,7 +40,11 @@ pub(crate) fn attempt(items: &[Item]) -> Attempt<'_> {
     Attempt {
         items,
         form: Form::Batch,
-        trace: Trace { trace: 3, span: 4 },
+        trace: Trace {
+            trace: 3,
+            span: 4,
+            sampled: true,
+        },
         now: SystemTime::now(),
         head: Sequence(HEAD),
         foreign: None,

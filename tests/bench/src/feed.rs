@@ -13,9 +13,9 @@ use crate::clock::{Phase, round};
 use crate::report::Report;
 use crate::{FullArgs, documents, folder, unreachable};
 use weir::inside::cli::{CommandResult, Failure};
-use weir::inside::model::{EntityId, Payload, Rendering, Sequence};
+use weir::inside::model::{EntityId, Payload, Rendering, Sequence, Trace};
 use weir::inside::targets::feed::{BATCH, Feed, Field, Format, Options, Xml};
-use weir::inside::targets::{Attempt, DeliveryId, Form, Item, Opening, Outcome, Target, Trace};
+use weir::inside::targets::{Attempt, DeliveryId, Form, Item, Opening, Outcome, Target};
 
 /// Records at full size.
 const RECORDS: f64 = 1_500_000.0;
@@ -100,7 +100,11 @@ async fn deliver(feed: &Feed, keys: &[usize], number: u32) -> Result<(), Failure
         let attempt = Attempt {
             items: &items,
             form: Form::Batch,
-            trace: Trace { trace: 1, span: 1 },
+            trace: Trace {
+                trace: 1,
+                span: 1,
+                sampled: true,
+            },
             now: SystemTime::now(),
             head: Sequence(u64::from(number)),
             foreign: None,

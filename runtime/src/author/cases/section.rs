@@ -317,6 +317,7 @@ impl EventRow {
             time,
             content_type,
             attributes,
+            trace: None,
             data,
         })
     }

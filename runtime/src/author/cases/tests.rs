@@ -30,6 +30,7 @@ fn event(data: Payload) -> Event {
         time: None,
         content_type: None,
         attributes: Vec::new(),
+        trace: None,
         data,
     }
 }

@@ -1,8 +1,9 @@
-//! `weir check --connect`: tries whether deliveries could be made to each target, and notices to each receiver
-//! of them, and sends nothing.
+//! `weir check --connect`: tries whether deliveries could be made to each target, notices to each receiver of
+//! them, and spans exported, and sends nothing.
 
 use super::Loaded;
 use crate::app;
+use crate::app::exporter::Collector;
 use crate::notify::Receiver;
 use crate::plan::Plan;
 use crate::targets::Opening;
@@ -11,8 +12,10 @@ use crate::targets::Opening;
 const WAIT: &str = "deliveries to it would wait until this is mended";
 /// What a receiver of notices that cannot be reached leads to.
 const NOBODY: &str = "nobody would be told by it until this is mended";
+/// What a collector of traces that cannot be reached leads to.
+const LOST: &str = "spans would be lost until this is mended";
 
-/// Returns a complaint about each target and each receiver of notices that cannot be used now, and warnings
+/// Returns a complaint about each target, each receiver of notices, and the collector of traces, that cannot be used now, and warnings
 /// about those that can. All are tried at the same time.
 pub(in crate::cli) fn targets(plan: &Plan) -> Loaded {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -48,6 +51,15 @@ pub(in crate::cli) fn targets(plan: &Plan) -> Loaded {
                     Err(unusable) => Err(unusable.to_string()),
                 };
                 (format!("notify[{index}]"), NOBODY, found)
+            });
+        }
+        if let Some(telemetry) = plan.telemetry.clone() {
+            tried.spawn(async move {
+                let found = match Collector::open(&telemetry) {
+                    Ok(collector) => collector.reach().await,
+                    Err(unusable) => Err(unusable),
+                };
+                ("telemetry".to_owned(), LOST, found)
             });
         }
         let mut found = tried.join_all().await;

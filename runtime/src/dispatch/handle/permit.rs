@@ -1,17 +1,16 @@
 //! Permits: what an attempt at a target needs, and the attempt itself.
 
 use std::sync::Arc;
-use std::time::Duration;
-
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::super::breaker::State;
 use super::super::lock;
 use super::super::pace::Charge;
+use super::super::traced::Attempted;
 use super::TargetHandle;
-use crate::model::Sequence;
-use crate::targets::{Attempt, Delivery, Form, Item, Nature, Outcome, Trace};
+use crate::model::{Sequence, Trace};
+use crate::targets::{Attempt, Delivery, Form, Item, Nature, Outcome};
 
 /// The permission to make attempts: a slot, the pace and the breaker's admission.
 pub(crate) struct Permit {
@@ -22,6 +21,8 @@ pub(crate) struct Permit {
     pub(crate) probe: bool,
     /// The id of the trace of all its attempts.
     pub(crate) trace: u128,
+    /// Whether they are recorded, as their target learns. While nobody decides it, they may be.
+    pub(crate) sampled: bool,
     /// A probe whose outcome is not known yet.
     pending: bool,
     /// What a request was charged that the pace lets start and that has not been made yet.
@@ -44,6 +45,7 @@ impl Permit {
             urgent,
             probe,
             trace,
+            sampled: true,
             pending: probe,
             charge: Some(charge),
             slot: Some(slot),
@@ -70,7 +72,7 @@ impl Permit {
         items: &[Item],
         form: Form,
         head: Sequence,
-    ) -> Option<(Vec<Outcome>, Duration)> {
+    ) -> Option<(Vec<Outcome>, Attempted)> {
         // A successful probe has made the target flow again; after a failed one no further attempt
         // is allowed, and none waits for the pace.
         if !self.is_admitted() {
@@ -93,13 +95,15 @@ impl Permit {
         let trace = Trace {
             trace: self.trace,
             span: lock(&self.handle.dice).u64(1..),
+            sampled: self.sampled,
         };
+        let wall = self.handle.clock.wall();
         let (began, sent) = (Instant::now(), self.handle.clock.elapsed());
         let attempt = Attempt {
             items,
             form,
             trace,
-            now: self.handle.clock.wall(),
+            now: wall,
             head,
             foreign: self.handle.foreign(),
         };
@@ -121,7 +125,12 @@ impl Permit {
         }
         let probe = std::mem::take(&mut self.pending);
         self.handle.judge(items, &outcomes, &hints, probe, sent);
-        Some((outcomes, took))
+        let attempted = Attempted {
+            trace,
+            began: wall,
+            took,
+        };
+        Some((outcomes, attempted))
     }
 
     /// Whether the breaker still admits an attempt.

@@ -13,6 +13,7 @@ use super::super::flight::Ready;
 use super::super::handle::{Asked, Permit};
 use super::super::prepare::{Memory, RENDER_MAX, prepare};
 use super::super::send::{SendContext, send};
+use super::super::traced::Sending;
 use super::super::turns::TRACKS;
 use super::{Done, Job, Run};
 use crate::model::Ordinal;
@@ -161,7 +162,7 @@ impl Run {
     /// Starts as many requests as there are permits and renderings for them.
     pub(super) fn send(&mut self) {
         while let Some(ripe) = self.ripe() {
-            let Some(kept) = self.take_permit(ripe) else {
+            let Some(mut kept) = self.take_permit(ripe) else {
                 return;
             };
             let part = self.fill(&kept, ripe);
@@ -191,7 +192,15 @@ impl Run {
                 }
             }
             self.record_sent(&part, kept.permit.trace);
+            let settles = part.iter().filter_map(|ready| {
+                let prepared = &ready.prepared;
+                let flight = self.flights.get(&prepared.taken.ordinal)?;
+                let entity = flight.recorded.entity?;
+                Some((entity, prepared.taken.settled, prepared.revision))
+            });
+            let sending = Sending::begin(&self.setup, &mut kept.permit, settles);
             let context = SendContext {
+                sending,
                 counters: self.shared.counters.clone(),
                 batch: self.batch(),
                 watermark: self.store.watermark(),

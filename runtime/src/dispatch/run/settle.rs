@@ -12,7 +12,7 @@ use super::super::status::DeliveryResult as Counted;
 use super::super::turns::TRACKS;
 use super::{Done, Flight, Gate, Job, Run};
 use crate::happenings::Hash;
-use crate::model::{EntityId, Lane, Ordinal, Sequence, Timestamp, Track};
+use crate::model::{EntityId, Lane, Ordinal, Sequence, Timestamp, Trace, Track};
 use crate::store::{Ending, Lease, Settlement};
 use crate::sync::lock;
 
@@ -162,7 +162,7 @@ impl Run {
         ) {
             Decision::End(ending) => {
                 if let Ending::Refused(failure) = &ending {
-                    self.note_trouble(id.as_ref(), &failure.message, true);
+                    self.note_trouble(id.as_ref(), &failure.message, true, None);
                 }
                 Some(self.end(ordinal, revision, ending))
             }
@@ -206,13 +206,34 @@ impl Run {
     }
 
     /// Logs once when deliveries begin to fail, with the first entity and its error.
-    fn note_trouble(&mut self, id: Option<&EntityId>, reason: &str, refused: bool) {
+    fn note_trouble(
+        &mut self,
+        id: Option<&EntityId>,
+        reason: &str,
+        refused: bool,
+        attempt: Option<Trace>,
+    ) {
+        let channel = &self.setup.options.name;
+        let trace = || attempt.map(Trace::trace_hex);
+        let span = || attempt.map(Trace::span_hex);
         if self.trouble.note(self.clock.now(), refused) {
             tracing::warn!(
-                channel = %self.setup.options.name,
+                %channel,
                 entity = id.map(tracing::field::display),
                 reason,
+                trace = trace(),
+                span = span(),
                 "deliveries of this channel fail; others are not logged until they are well again, see `weir channel list` and `weir refused list`"
+            );
+        } else {
+            tracing::debug!(
+                %channel,
+                entity = id.map(tracing::field::display),
+                reason,
+                refused,
+                trace = trace(),
+                span = span(),
+                "a delivery failed"
             );
         }
     }
@@ -279,17 +300,17 @@ impl Run {
     fn conclude(&mut self, ready: &Ready, sent: Sent) -> Option<Settlement> {
         let ordinal = ready.prepared.taken.ordinal;
         let attempts = self.flights.get(&ordinal)?.attempts;
-        let chance = self.dice.f64();
+        let (chance, attempt) = (self.dice.f64(), sent.attempt);
         let conclusion = conclude(&self.setup.options, ready, attempts, sent, chance);
         match &conclusion {
             Conclusion::Done(Ending::Refused(failure)) => {
-                self.note_trouble(Some(&ready.id), &failure.message, true)
+                self.note_trouble(Some(&ready.id), &failure.message, true, attempt)
             }
             Conclusion::Park {
                 reason: Some(reason),
                 failed: true,
                 ..
-            } => self.note_trouble(Some(&ready.id), reason, false),
+            } => self.note_trouble(Some(&ready.id), reason, false, attempt),
             _ => {}
         }
         match conclusion {

@@ -175,6 +175,7 @@ impl Attributes {
             time,
             content_type,
             attributes: self.values,
+            trace: None,
             data,
         })
     }

@@ -70,6 +70,7 @@ fn shown(split: split::Split, all_json: bool, pairs: &[(&str, &[u8])], body: &[u
                     time,
                     content_type,
                     attributes,
+                    trace: _,
                     data,
                 } = event;
                 let more = [subject, time]

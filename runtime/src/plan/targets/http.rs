@@ -22,7 +22,7 @@ pub(super) const EGRESS: [(&str, Egress); 2] =
     [("private", Egress::Private), ("public", Egress::Public)];
 
 /// Reads the keys that all of these targets have.
-pub(super) fn read(table: &mut Cursor<'_>, usual_timeout: Duration) -> Options {
+pub(in crate::plan) fn read(table: &mut Cursor<'_>, usual_timeout: Duration) -> Options {
     let auth = table.take("auth").and_then(|field| field.table(auth));
     let headers = table.take("headers").map(|field| headers(&field));
     let timeout = table
@@ -41,7 +41,7 @@ pub(super) fn read(table: &mut Cursor<'_>, usual_timeout: Duration) -> Options {
 }
 
 /// Shows what was read, as a file would write it.
-pub(super) fn shown(options: &Options, outside: &Outside, into: &mut Map<String, Value>) {
+pub(in crate::plan) fn shown(options: &Options, outside: &Outside, into: &mut Map<String, Value>) {
     let auth = match &options.auth {
         Auth::None => Value::Null,
         Auth::Bearer(_) => json!({"bearer": SECRET}),
@@ -150,7 +150,7 @@ fn hidden(headers: &[(String, Secret)]) -> Value {
 /// Shows a URL without the parts that may be secret: many receivers take no other credentials than
 /// a segment of the path or a value in the query. If the URL contains a text from outside the file,
 /// it is cut after its origin.
-pub(super) fn shown_url(address: &Address, outside: &Outside) -> String {
+pub(in crate::plan) fn shown_url(address: &Address, outside: &Outside) -> String {
     let text = address.as_str();
     match url::Url::parse(text) {
         Ok(url) if outside.is_in(text) => {
@@ -161,7 +161,7 @@ pub(super) fn shown_url(address: &Address, outside: &Outside) -> String {
 }
 
 /// Reads a URL, which may have `{key}` in the path or the query.
-pub(super) fn address(field: &Field<'_>) -> Option<Address> {
+pub(in crate::plan) fn address(field: &Field<'_>) -> Option<Address> {
     let text = field.text(Keep::Key)?;
     let example = "write one such as \"https://shop.example/weir\" or \"https://shop.example/products/{key}\"";
     let (what, help) = match Address::parse(&text) {

@@ -518,6 +518,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
               "wrap": null
             }
           },
+          "telemetry": null,
           "tokens": {
             "ops": {
               "role": "operate",

@@ -229,6 +229,7 @@ impl Row {
             time,
             content_type,
             attributes,
+            trace: _,
             data,
         } = quarantined.event;
         let (text, binary) = match data {
@@ -280,6 +281,7 @@ impl Row {
             time: row.event_time,
             content_type: row.content_type,
             attributes: row.attributes,
+            trace: None,
             data,
         };
         let lane = row.lane.as_deref().and_then(Lane::parse);

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::model::Sequence;
-use crate::targets::{Form, Trace};
+use crate::model::Trace;
+use crate::targets::Form;
 
 /// What an answer to a request with these documents means: for each way in which the dialect reads one.
 pub(in crate::targets) fn judged(
@@ -33,7 +34,11 @@ pub(in crate::targets) fn judged(
     let attempt = Attempt {
         items,
         form: Form::Batch,
-        trace: Trace { trace: 1, span: 1 },
+        trace: Trace {
+            trace: 1,
+            span: 1,
+            sampled: true,
+        },
         now: SystemTime::UNIX_EPOCH,
         head: Sequence(9),
         foreign: None,

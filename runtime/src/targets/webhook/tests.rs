@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::model::Trace;
 use crate::model::{Payload, Rendering, Sequence};
 use crate::signature::Secret;
 use crate::targets::fixture::{self, Fixture, Reply};
 use crate::targets::http::Auth;
-use crate::targets::{DeliveryId, Item, Trace, sample};
+use crate::targets::{DeliveryId, Item, sample};
 
 const NOW: u64 = 1_700_000_000;
 const TRACE: Trace = Trace {
     trace: 0xabc,
     span: 0xdef,
+    sampled: true,
 };
 
 fn options(url: String) -> Options {
