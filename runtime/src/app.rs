@@ -16,6 +16,7 @@ mod jobs;
 pub mod load;
 mod memories;
 mod prepare;
+mod preview;
 mod receipts;
 mod reload;
 mod retired;
@@ -153,6 +154,8 @@ struct Inner {
     /// The targets that have forgotten what they held, while all of it is made owed again.
     forgotten: Mutex<BTreeSet<Arc<str>>>,
     jobs: Arc<Jobs>,
+    /// The turn of a request that is only looked at: there is only one at a time.
+    previewing: tokio::sync::Mutex<()>,
     /// What just happened to entities.
     happenings: Arc<Happenings>,
     /// Cancelled when Weir begins to stop: requests that wait for something are answered at once.
@@ -273,6 +276,7 @@ impl App {
             sweeps: Arc::default(),
             forgotten: Mutex::default(),
             jobs: Arc::default(),
+            previewing: tokio::sync::Mutex::default(),
             happenings: Arc::default(),
             leaving: CancellationToken::new(),
             stopping: stopping.clone(),

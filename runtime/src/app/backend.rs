@@ -13,11 +13,11 @@ use crate::plan::{self, Token};
 use crate::server::views::{
     BackupView, ChannelView, ConfigView, EntityRow, EntityView, FacetView, JobView, List,
     PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView, RenderingView,
-    SourceView, SwapView,
+    RequestPreviewView, SourceView, SwapView,
 };
 use crate::server::{
-    self, Backend, DriftRequest, EntityQuery, Intake, Look, Operate, Operation, Page, Problem,
-    QuarantineFilter, ReceiptQuery, RefusedFilter, Reply, Settle, Settled, Setup,
+    self, Backend, DriftRequest, EntityQuery, IngestRequest, Intake, Look, Operate, Operation,
+    Page, Problem, QuarantineFilter, ReceiptQuery, RefusedFilter, Reply, Settle, Settled, Setup,
 };
 use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused};
 use crate::sync::lock;
@@ -197,6 +197,14 @@ impl Look for Inner {
         })
     }
 
+    fn preview_events<'a>(
+        &'a self,
+        source: &'a str,
+        request: IngestRequest,
+    ) -> Reply<'a, RequestPreviewView> {
+        Box::pin(self.preview_of(source, request))
+    }
+
     fn feed(&self, name: &str) -> Result<server::Feed, Problem> {
         let channel = self.live.load().channels.get(name).cloned();
         let setup = channel.map(|channel| channel.setup());
@@ -267,7 +275,12 @@ impl Operate for Inner {
                 }
                 Operation::Forget | Operation::Overwrite => Ok(()),
             };
-            done.map_err(stopped)
+            done.map_err(stopped)?;
+            if matches!(operation, Operation::Resync | Operation::Rerender) {
+                let name = running.setup().options.name.clone();
+                self.sweeps.begin(&name, &running, &self.stopping);
+            }
+            Ok(())
         })
     }
 

@@ -21,6 +21,18 @@ pub enum Level {
     Error,
 }
 
+impl Level {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
+}
+
 /// One line that a plugin logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {

@@ -16,7 +16,6 @@ use crate::author::cases::{Output, spread};
 use crate::author::harness::{Call, Report};
 use crate::model::{Change, Failure, Payload, Rendering};
 use crate::plugin::Limits;
-use crate::plugin::log::Level;
 
 /// Each item with its outputs, the log, and the cost.
 pub(super) fn to_text(report: &Report, items: &[Sample], limits: &Limits) -> String {
@@ -49,7 +48,7 @@ pub(super) fn to_text(report: &Report, items: &[Sample], limits: &Limits) -> Str
     for line in &report.log {
         text.push_str(&format!(
             "  {:5}  {}\n",
-            level(line.level),
+            line.level.name(),
             plain(&line.message)
         ));
     }
@@ -191,7 +190,7 @@ pub(super) fn to_json(report: &Report, items: &[Sample], limits: &Limits) -> Str
         log: report
             .log
             .iter()
-            .map(|line| json!({ "level": level(line.level), "message": line.message }))
+            .map(|line| json!({ "level": line.level.name(), "message": line.message }))
             .collect(),
         configure_fuel: report.configure_fuel,
         compile_ms: millis(report.compile_time),
@@ -339,15 +338,6 @@ fn percent(now: u64, most: u64) -> String {
 
 fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
-}
-
-pub(super) fn level(level: Level) -> &'static str {
-    match level {
-        Level::Debug => "debug",
-        Level::Info => "info",
-        Level::Warn => "warn",
-        Level::Error => "error",
-    }
 }
 
 /// Digits in groups of three: `1 234 567`.

@@ -10,7 +10,7 @@ use similar::{ChangeTag, TextDiff};
 use super::super::client::pretty;
 use super::super::table::plain;
 use super::super::{CommandResult, Failure};
-use super::report::{grouped, level};
+use super::report::grouped;
 use super::{build_failure, fault_failure, name};
 use crate::author::cases::written::to_json;
 use crate::author::cases::{self, Difference, Output, spread};
@@ -168,7 +168,7 @@ pub(super) fn to_text(results: &Results, blessing: &Blessing) -> String {
             for line in &judged.run.log {
                 text.push_str(&format!(
                     "        log {}: {}\n",
-                    level(line.level),
+                    line.level.name(),
                     plain(&line.message)
                 ));
             }
@@ -273,7 +273,7 @@ impl<'a> From<&'a Judged> for CaseJson<'a> {
             .run
             .log
             .iter()
-            .map(|line| json!({ "level": level(line.level), "message": line.message }));
+            .map(|line| json!({ "level": line.level.name(), "message": line.message }));
         // Raw, so that numbers stay as they were written.
         let output = serde_json::from_str::<Box<RawValue>>(&to_json(&judged.run.output)).ok();
         CaseJson {
