@@ -69,6 +69,17 @@ impl Stage {
         stage
     }
 
+    /// Gives a stage that is not started yet a port that it keeps over restarts.
+    pub fn keeps_its_port(self) -> (Stage, u16) {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = free.local_addr().expect("an address").port();
+        let file = self.folder().join("weir.toml");
+        let config = std::fs::read_to_string(&file).expect("a configuration");
+        let config = config.replace("127.0.0.1:0\"", &format!("127.0.0.1:{port}\""));
+        std::fs::write(&file, config).expect("written");
+        (self, port)
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
