@@ -18,6 +18,7 @@ pub mod load;
 mod memories;
 mod notices;
 mod prepare;
+mod preview;
 mod receipts;
 mod reload;
 mod retired;
@@ -159,6 +160,8 @@ struct Inner {
     forgotten: Mutex<BTreeSet<Arc<str>>>,
     jobs: Arc<Jobs>,
     notices: Notices,
+    /// The turn of a request that is only looked at: there is only one at a time.
+    previewing: tokio::sync::Mutex<()>,
     /// What just happened to entities.
     happenings: Arc<Happenings>,
     /// Spans of events and deliveries, and where they are exported.
@@ -283,6 +286,7 @@ impl App {
             forgotten: Mutex::default(),
             jobs: Arc::default(),
             notices: Notices::default(),
+            previewing: tokio::sync::Mutex::default(),
             happenings: Arc::default(),
             exporter: Exporter::start(traces.clone()),
             traces,

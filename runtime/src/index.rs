@@ -33,6 +33,7 @@ mod lane;
 mod names;
 mod order;
 mod pair;
+mod relation;
 mod sameness;
 mod words;
 
@@ -47,6 +48,7 @@ pub use channel::{Changed, Channel, Walked};
 pub use clock::Clock;
 pub use names::{NAMES_MAX, Names};
 pub use pair::Pair;
+pub use relation::{Relation, Stored, relation};
 pub use sameness::value_hash;
 pub use words::{
     ChannelId, Debounce, Ending, Holds, Joined, Lease, OldestOwed, Owed, Parked, Settlement,
@@ -378,26 +380,19 @@ impl Index {
         let known_version = current
             .filter(|meta| Some(meta.owner) == owner)
             .and_then(|meta| meta.version());
-        let overtaken = current
-            .zip(arrival)
-            .is_some_and(|(meta, arrival)| meta.sequence > arrival.0);
-        if overtaken
-            || change
-                .version
-                .zip(known_version)
-                .is_some_and(|(new, known)| new < known)
-        {
+        let stored = current.map(|meta| Stored {
+            sequence: meta.sequence,
+            version: known_version,
+            same: match change.hash {
+                Some(hash) => !meta.deleted && meta.hash == hash,
+                None => meta.deleted,
+            },
+        });
+        let relation = relation(stored, change.version, change.hash.is_none(), arrival);
+        if relation == Relation::Stale {
             return Applied::Stale;
         }
-        let same = match (current, change.hash) {
-            (Some(meta), Some(hash)) => !meta.deleted && meta.hash == hash,
-            (Some(meta), None) => meta.deleted,
-            // A deletion that arrives before the value it deletes must be remembered if it has a
-            // version to be recognised by.
-            (None, None) => change.version.is_none(),
-            (None, Some(_)) => false,
-        };
-        if same {
+        if relation == Relation::Same {
             let Some((ordinal, (at, meta))) = known.zip(at).filter(|_| change.version.is_some())
             else {
                 return Applied::Unchanged;

@@ -24,6 +24,7 @@ mod json;
 mod media;
 mod named;
 pub mod naming;
+mod preview;
 mod rate;
 mod redrive;
 mod source;
@@ -44,6 +45,7 @@ pub use activity::{Activity, Counts};
 pub use change::check;
 pub use incoming::{Headers, Incoming};
 pub use named::Named;
+pub use preview::{Looked, Prospect};
 pub use source::Source;
 
 use crate::budget::Exhausted;

@@ -108,10 +108,10 @@ pub mod signature {
 /// The stores (promises, bench, fuzz).
 pub mod store {
     pub use crate::store::{
-        Commit, Committed, Content, Debounce, Effect, Ending, Error, FacetChange, Holds, Identity,
-        Joined, Lease, Limits, ListQuery, NoRoom, Owed, Pending, Quarantined, Queue, Receipt,
-        Remembered, SEQUENCE_BLOCK, Settlement, Standing, State, Store, Subscription, Verdict,
-        Walked, digest, remove_unfinished_backups,
+        Commit, Committed, Content, Debounce, Effect, Ending, Error, FacetChange, Foreseen,
+        Foresight, Holds, Identity, Joined, Lease, Limits, ListQuery, NoRoom, Owed, Pending,
+        Quarantined, Queue, Receipt, Remembered, SEQUENCE_BLOCK, Settlement, Standing, State,
+        Store, Subscription, Verdict, Walked, digest, remove_unfinished_backups,
     };
     /// The embedded store. Its methods `crash`, `erase` and `commits` exist for tests only.
     pub mod embedded {

@@ -28,6 +28,7 @@ mod limits;
 pub(crate) mod log;
 mod measure;
 mod pool;
+mod preview;
 mod queue;
 mod quota;
 mod refusals;
@@ -46,6 +47,7 @@ pub use self::compile::Apart;
 pub use self::component::{Compiled, Component};
 pub use self::host::{Host, Options};
 pub use self::kept::Kept;
+pub use self::preview::{ChainPreview, StagePreview, StageResult};
 pub use self::room::Room;
 pub use self::words::{Breach, EntityVerdict, EventVerdict, Failed, Fault, Limits, Priority, Role};
 

@@ -304,6 +304,12 @@ fn table() -> Vec<Route> {
             Sender,
             intake::allow,
         ),
+        row(
+            POST,
+            "/v1/sources/{source}/preview",
+            Needs(Operate),
+            intake::preview,
+        ),
         row(GET, "/v1/sources", Needs(Read), look::sources),
         row(GET, "/v1/sources/{source}", Needs(Read), look::source),
         row(

@@ -26,6 +26,7 @@
 //! disk (sled) at full size, with `index` as its working memory.
 
 pub mod embedded;
+mod foresight;
 mod keys;
 pub mod memory;
 mod pending;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
+pub use self::foresight::{Foreseen, Foresight};
 pub use self::pending::Pending;
 pub use crate::index::{
     Debounce, Ending, Holds, Joined, Lease, NAMES_MAX, OldestOwed, Owed, Parked, Settlement,

@@ -9,6 +9,7 @@ mod backup;
 mod certain;
 mod conformance;
 mod contract;
+mod foreseen;
 mod full;
 mod histories;
 mod integrity;

@@ -88,6 +88,19 @@ impl Stage {
         stage
     }
 
+    /// Gives a stage that is not started yet a port that it keeps over restarts.
+    pub fn keeps_its_port(self) -> (Stage, u16) {
+        // Below those that the system gives to others, so that it is still free after a restart.
+        let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..30_000));
+        let port = ports.find(free).expect("a port");
+        let file = self.folder().join("weir.toml");
+        let config = std::fs::read_to_string(&file).expect("a configuration");
+        let config = config.replace("127.0.0.1:0\"", &format!("127.0.0.1:{port}\""));
+        std::fs::write(&file, config).expect("written");
+        (self, port)
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

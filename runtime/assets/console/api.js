@@ -17,20 +17,33 @@ const RANKS = ["read", "operate", "plugins", "admin"];
 /** Whether who is signed in may do what needs this role. */
 export const may = (role) => RANKS.indexOf(session.role) >= RANKS.indexOf(role);
 
+/** The clock of Weir, which may differ from that of this machine. */
+export const clock = { offset: 0, now: () => Date.now() + clock.offset };
+
+/** Takes over the time of an answer, which is in whole seconds; the stream says it better. */
+function seen(time) {
+  if (Math.abs(time - clock.now()) > 2000) clock.offset = time - Date.now();
+}
+
 const BYTES_MAX = 8 << 20;
 
-/** Asks a route; segments of its path are texts, its query an object. */
-export async function ask(method, segments, query = {}, { form, signal } = {}) {
-  const path = "v1/" + segments.map(encodeURIComponent).join("/");
+/** The address of a route; segments of its path are texts, its query an object. */
+export function route(segments, query = {}) {
   const given = Object.entries(query).filter(([, value]) => value != null && value !== "");
-  const search = given.length ? "?" + new URLSearchParams(given) : "";
+  return "v1/" + segments.map(encodeURIComponent).join("/") + (given.length ? "?" + new URLSearchParams(given) : "");
+}
+
+/** Asks a route; an answer that takes longer than `patience` milliseconds is none. */
+export async function ask(method, segments, query = {}, { form, body: sent, headers, signal, patience } = {}) {
+  const ends = [signal, patience && AbortSignal.timeout(patience)].filter(Boolean);
   let answer, text;
   try {
-    answer = await fetch(path + search, {
-      method, signal, cache: "no-store", credentials: "same-origin",
-      body: form ? new URLSearchParams(form) : undefined,
+    answer = await fetch(route(segments, query), {
+      method, headers, signal: ends.length ? AbortSignal.any(ends) : undefined, cache: "no-store", credentials: "same-origin",
+      body: form ? new URLSearchParams(form) : sent,
     });
     text = await limited(answer);
+    seen(Date.parse(answer.headers.get("date")));
   } catch (error) {
     if (signal?.aborted || error instanceof Problem) throw error;
     throw new Problem(0, "no-answer", "Weir does not answer.");
@@ -60,7 +73,7 @@ async function limited(answer) {
 
 /** Who is signed in; throws if Weir does not answer. */
 export async function whoAmI() {
-  const view = await ask("GET", ["session"]);
+  const view = await ask("GET", ["session"], {}, { patience: 10000 });
   Object.assign(session, { needed: view.needs_token, role: view.role ?? null, name: view.name ?? null });
   return session;
 }

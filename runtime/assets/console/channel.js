@@ -1,12 +1,13 @@
 // One channel: how it stands, what can be done about it, and what its target does not take.
 import { button, operate } from "./act.js";
 import { ask, may } from "./api.js";
+import { rendering } from "./entity.js";
 import { chart, draw, freshnessLabel } from "./chart.js";
 import { el, exchange, facts, keyed, link, other, say, set } from "./dom.js";
 import { deliveryRate, live, owedAge } from "./live.js";
-import { measured } from "./measured.js";
-import { pages } from "./parts.js";
-import { standing } from "./trouble.js";
+import { measured, reading } from "./measured.js";
+import { loaded, pages } from "./parts.js";
+import { release, standing, sweeping } from "./trouble.js";
 import { bytes, count, duration, rate, several, when } from "./words.js";
 
 const SLOTS = 360;
@@ -20,33 +21,41 @@ export function channel({ root, parameters, signal, go }) {
   const figures = el("div");
   const results = el("div");
   const jobs = el("ul", { class: "list" });
+  const sweep = el("progress", { hidden: true, "aria-labelledby": "sweep-note" }), sweepNote = el("p", { id: "sweep-note", class: "note" });
   const about = el("div");
   const fresh = chart(720, 80), sent = chart(720, 80);
   const freshNote = el("p", { class: "note" }), sentNote = el("p", { class: "note" });
   root.append(el("h1", {}, "Channel ", other(name)), state, actions,
-    jobs, el("div", { class: "pair" },
+    sweep, sweepNote, jobs, el("div", { class: "pair" },
       el("section", {}, el("h2", {}, "Owed"), fresh, freshNote, figures),
       el("section", {}, el("h2", {}, "Delivered"), sent, sentNote, results)));
   const refused = refusals(name, parameters, signal, go);
   const owed = owedEntities(name, signal);
-  const measures = measured(name, signal);
+  const measures = measured();
+  const detail = reading(name, signal, (view) => {
+    measures.show(view);
+    update();
+  });
   root.append(refused.node, measures.node, owed.node, again(name), el("section", {}, el("h2", {}, "About it"), about));
-  let offered = "", known = "";
+  let offered = "", listed = "";
 
   function update() {
-    const row = live.channels.get(name);
+    detail.again();
+    const known = live.channels.get(name);
+    // What is live wins over what was read some seconds ago.
+    const row = known && { ...detail.fields, ...known };
     if (!row) return say(state, `There is no channel of this name.`);
     const { word, shape, grave } = standing(row);
     set(state, "class", `state-line grave-${grave}`);
     const line = [`${shape} ${word}`, row.reason ? `: ${row.reason}` : ""].join("");
     if (state.textContent !== line) state.replaceChildren(other(line));
     // Buttons are made anew only if others are offered, so that the focus stays.
-    const offer = [row.state, row.held, row.holding > MANY, row["feed.held.records"]].join();
+    const offer = [row.state, row.held, row.holding, row.held_feed].join();
     if (offer !== offered) exchange(actions, offers(name, row));
     offered = offer;
     show(figures, owedFacts(row));
-    const running = [...live.jobs.values()].filter((job) => job.channel === name && job.state === "running");
-    keyed(jobs, running, (job) => job.id, makeJob, (node, job) => say(node.firstChild, `Drift check: ${count(job.done)} of about ${count(job.total)} compared.`));
+    const checks = [...live.jobs.values()].filter((job) => job.channel === name && job.state === "running");
+    keyed(jobs, checks, (job) => job.id, makeJob, (node, job) => say(node.firstChild, `Drift check: ${count(job.done)} of about ${count(job.total)} compared.`));
     const past = live.history.get(name) ?? { ages: [], rates: [] };
     const aim = row.freshness_objective_seconds;
     draw(fresh, past.ages, SLOTS, aim, freshnessLabel(past.ages, aim), 720, 80);
@@ -57,14 +66,18 @@ export function channel({ root, parameters, signal, go }) {
     show(results, resultFacts(row));
     show(about, aboutFacts(row));
     const changed = `${row.refused} ${row["owed.total"] > 0}`;
-    if (known !== changed) {
-      if (known) refused.again();
+    if (listed !== changed) {
+      if (listed) refused.again();
       owed.again();
     }
-    known = changed;
+    listed = changed;
+    const running = sweeping(row);
+    say(sweepNote, running ?? "");
+    sweep.hidden = !running;
+    set(sweep, "max", row["sweep.total"]);
+    set(sweep, "value", running && Number(row["sweep.total"]) - Number(row["sweep.left"]));
     refused.total(Number(row.refused ?? 0));
     measures.node.hidden = row.state === "retired";
-    if (row.state !== "retired") measures.update();
   }
   return { update };
 }
@@ -97,7 +110,7 @@ function offers(name, row) {
     row.state === "paused"
       ? button(`Resume ${name}`, { run: operate(name, "resume", `${name} delivers again.`) })
       : button(`Pause ${name}`, { run: operate(name, "pause", `${name} is paused. It goes on where it was when it is resumed.`) }),
-    held || row["feed.held.records"] ? button(held ? `Release ${several(held, "withdrawal")}` : "Publish the smaller feed", { name, sure: `The target of ${name} will lose them.`, run: operate(name, "confirm", `${name} goes on.`) }) : null,
+    held || row.held_feed ? release(name, row) : null,
     row.state === "ahead" ? button(`Overwrite the target of ${name}`, { name, sure: `Everything is sent again, and what is newer at the target is lost.`, run: operate(name, "overwrite", "Everything is sent again.") }) : null,
     button(`Resync ${all}`, { quiet: true, name: named, sure: `Everything is sent to the target of ${name} again, deletions included.`, run: operate(name, "resync", `${name} sends everything again.`) }),
     button(`Rerender ${all}`, { quiet: true, name: named, sure: `Everything is rendered again, and what differs is sent.`, run: operate(name, "rerender", `${name} renders everything again.`) }),
@@ -111,7 +124,7 @@ function offers(name, row) {
 
 const owedFacts = (row) => [
   ["Urgent", count(row["owed.urgent"])], ["Normal", count(row["owed.normal"])], ["Bulk", count(row["owed.bulk"])],
-  ["Sweep", Number(row["owed.sweep"]) ? `${count(row["owed.sweep"])} to visit` : null],
+  ["Sweep", Number(row["sweep.left"]) ? `${count(row["sweep.left"])} to visit` : null],
   ["In flight", count(row.in_flight)], ["Parked", count(row.parked)],
   ["Held", Number(row.held) ? count(row.held) : null], ["Waiting on purpose", Number(row.waiting) ? count(row.waiting) : null],
   ["Oldest change", row.oldest_owed ? when(row.oldest_owed) : null],
@@ -155,10 +168,13 @@ function refusals(name, parameters, signal, go) {
         list.again();
         return `${it.key} ${word}.`;
       };
+      const payload = el("div");
+      const look = el("button", { type: "button", class: "quiet", onclick: () =>
+        loaded(payload, signal, () => ask("GET", ["channels", name, "preview"], { key: it.key, cut: true }, { signal }), rendering) }, `Payload of ${it.key}`);
       return el("li", {}, link("entity", { type: it.type, key: it.key }, other(it.key)), el("span", {}, other(it.code), ": ", other(it.detail)), el("small", {}, when(it.time)),
-        el("span", { class: "actions" },
+        el("span", { class: "actions" }, look,
           button(`Redrive ${it.key}`, { quiet: true, run: () => settle("POST", ["channels", name, "refused", "redrive"], "is tried again") }),
-          button(`Drop ${it.key}`, { quiet: true, sure: "It is not tried again until it changes.", run: () => settle("DELETE", ["channels", name, "refused"], "is dropped") })));
+          button(`Drop ${it.key}`, { quiet: true, sure: "It is not tried again until it changes.", run: () => settle("DELETE", ["channels", name, "refused"], "is dropped") })), payload);
     },
   });
   let shownTotal = -1;

@@ -1,10 +1,11 @@
 // One entity: its facets, and how it stands on each channel.
 import { button } from "./act.js";
-import { ask } from "./api.js";
+import { ask, route } from "./api.js";
 import { compare, difference } from "./difference.js";
 import { el, facts, link, other } from "./dom.js";
 import { read, write } from "./json.js";
-import { loaded, value } from "./parts.js";
+import { live } from "./live.js";
+import { loaded, shown } from "./parts.js";
 import { several, when } from "./words.js";
 
 const WORDS = {
@@ -19,11 +20,11 @@ export function entity({ root, parameters, signal, again }) {
   const [type, key] = [parameters.get("type") ?? "", parameters.get("key") ?? ""];
   const body = el("div");
   root.append(el("h1", {}, other(type), " ", other(key)), el("p", { class: "actions" }, el("button", { type: "button", class: "quiet", onclick: again }, "Look again")), body);
-  loaded(body, signal, () => ask("GET", ["entities", type], { key }, { signal }), (view) => [
-    el("p", { class: "note" }, "As of ", when(new Date().toISOString())),
+  loaded(body, signal, () => ask("GET", ["entities", type], { key, cut: true }, { signal }), (view) => [
+    el("p", { class: "note" }, "As of ", when(new Date(live.now()).toISOString())),
     el("h2", {}, "On its channels"), summary(view.channels),
     el("ul", { class: "list" }, sorted(view.channels).map((it) => onChannel(it, type, key, signal, view.channels.length <= FEW))),
-    el("h2", {}, "Facets"), el("ul", { class: "list" }, view.facets.map(facet)),
+    el("h2", {}, "Facets"), el("ul", { class: "list" }, view.facets.map((it) => facet(it, route(["entities", type], { key, facet: it.name })))),
     ...way(view.way ?? []),
   ]);
   return {};
@@ -37,9 +38,9 @@ function summary(channels) {
   return el("p", { class: "note" }, `Settled on ${fine} of ${several(channels.length, "channel")}.`);
 }
 
-function facet(it) {
+function facet(it, saved) {
   const head = el("summary", {}, other(it.name), it.deleted ? " (deleted)" : "", " ", el("small", {}, "written by ", other(it.owner), it.version ? `, version ${it.version}` : "", `, sequence ${it.sequence}, `, when(it.time)));
-  return el("li", {}, it.deleted ? head.firstChild : el("details", {}, head, value(write(it.value), `${it.name}.json`)));
+  return el("li", {}, it.deleted ? head.firstChild : el("details", {}, head, shown(it.cut ? "" : write(it.value), it.cut, `${it.name}.json`, saved)));
 }
 
 /** What just happened to it, the newest first. */
@@ -61,7 +62,7 @@ function happened(it) {
 function onChannel(it, type, key, signal, few) {
   const more = el("div");
   const preview = el("button", { type: "button", class: "quiet", onclick: () =>
-    loaded(more, signal, () => ask("GET", ["channels", it.channel, "preview"], { key }, { signal }), rendering) }, `Rendering for ${it.channel}`);
+    loaded(more, signal, () => ask("GET", ["channels", it.channel, "preview"], { key, cut: true }, { signal }), rendering) }, `Rendering for ${it.channel}`);
   const words = WORDS[it.state] ?? it.state;
   const state = it.owed && it.state === "delivered" ? "▲ owed" : words;
   return el("li", { class: `grave-${grave(it)}` }, el("details", { open: few || grave(it) > 0 },
@@ -83,7 +84,8 @@ function onChannel(it, type, key, signal, few) {
     more));
 }
 
-function rendering(view) {
+/** What a channel makes of an entity. */
+export function rendering(view) {
   const body = view.rendering;
   return [
     facts([
@@ -105,9 +107,10 @@ function beside(view) {
 }
 
 /** The rendering, with what differs from the one that was delivered last. */
-function content({ rendering: now, delivered: before, same }) {
+function content({ channel, key, rendering: now, delivered: before, same }) {
   const found = before?.body && now.body && !same ? compare(readable(before.body), readable(now.body)) : null;
-  return found ? difference(found) : value(now.body ?? now.body_base64, "rendering");
+  const saved = route(["channels", channel, "preview"], { key, body: "rendering" });
+  return found ? difference(found) : shown(now.body ?? now.body_base64 ?? "", now.cut, "rendering", saved);
 }
 
 /** JSON is compared in lines. */

@@ -3,7 +3,7 @@
 // A browser opens six connections to a host, so the tabs of one browser share a stream: the tab that holds
 // a lock reads it and passes each event on. Where there are no locks (http from another machine) a tab reads
 // its own, and gives it back as soon as it is hidden.
-import { whoAmI } from "./api.js";
+import { clock, whoAmI } from "./api.js";
 
 const QUIET = 25000;
 const HIDDEN = 30000;
@@ -13,9 +13,8 @@ const SLOTS = 360;
 
 /** The state. `link` is `opening`, `open`, `lost`, `full` or `resting`. */
 export const live = {
-  weir: {}, sources: new Map(), lanes: new Map(), channels: new Map(), jobs: new Map(), history: new Map(),
-  link: "opening", lostAt: null, boot: null, build: null, offset: 0, has: false,
-  now: () => Date.now() + live.offset,
+  weir: {}, sources: new Map(), lanes: new Map(), channels: new Map(), jobs: new Map(), history: new Map(), arrivals: new Map(),
+  link: "opening", lostAt: null, boot: null, build: null, has: false, now: clock.now,
 };
 
 let heard = () => {};
@@ -52,39 +51,44 @@ function take(name, data) {
     if (name === "snapshot") {
       const mine = document.querySelector("meta[name=build]").content;
       if (data.build !== mine && !hasTried(data.build)) return location.reload();
-      if (live.boot !== data.boot) live.history.clear();
+      if (live.boot !== data.boot) [live.history, live.arrivals].forEach((past) => past.clear());
       SECTIONS.forEach((section) => live[section].clear());
       Object.assign(live, { boot: data.boot, build: data.build, has: true });
     }
-    live.offset = Date.parse(data.time) - Date.now();
+    clock.offset = Date.parse(data.time) - Date.now();
     live.weir = { ...live.weir, ...data.weir?.weir };
     SECTIONS.forEach((section) => data[section] && merge(live[section], data[section]));
-    for (const name of Object.keys(data.channels ?? {})) sample(name);
+    Object.keys(data.channels ?? {}).forEach((name) => sample(live.history, name, live.channels.get(name), (row) => Number(row.delivered)));
+    Object.keys(data.sources ?? {}).forEach((name) => sample(live.arrivals, name, live.sources.get(name), arrived));
   }
   Object.assign(live, { link: "open", lostAt: null });
   heard();
 }
 
-const sent = (row) => Number(row["deliveries.delivered"] ?? 0) + Number(row["deliveries.withdrawn"] ?? 0);
+const arrived = (row) => ["accepted", "filtered", "quarantined", "repeated"].reduce((sum, result) => sum + Number(row[`events.${result}`] ?? 0), 0);
 
-function sample(name) {
-  const row = live.channels.get(name);
-  if (!row) return live.history.delete(name);
-  const past = live.history.get(name) ?? { counts: [], ages: [], rates: [], slot: 0 };
-  live.history.set(name, past);
-  past.counts.push([live.now(), sent(row)]);
+function sample(history, name, row, counted) {
+  if (!row) return history.delete(name);
+  const past = history.get(name) ?? { counts: [], ages: [], rates: [], slot: 0 };
+  history.set(name, past);
+  past.counts.push([live.now(), counted(row)]);
   if (past.counts.length > 32) past.counts.shift();
 }
 
-/** Deliveries per second of a channel over the last ten seconds; null while that is not known. */
-export function deliveryRate(name) {
-  const counts = live.history.get(name)?.counts;
+/** How much a count has risen per second over the last ten seconds; null while that is not known. */
+function perSecond(counts) {
   if (!counts?.length) return null;
   const from = live.now() - 10000;
   const base = counts.findLast(([time]) => time <= from) ?? counts[0];
   const seconds = Math.min(10, (live.now() - base[0]) / 1000);
-  return seconds < 1 ? null : (counts.at(-1)[1] - base[1]) / Math.max(seconds, 1);
+  return seconds < 1 ? null : (counts.at(-1)[1] - base[1]) / seconds;
 }
+
+/** Deliveries per second of a channel. */
+export const deliveryRate = (name) => perSecond(live.history.get(name)?.counts);
+
+/** Events per second of a source. */
+export const arrivalRate = (name) => perSecond(live.arrivals.get(name)?.counts);
 
 /** Age of the oldest change that a channel owes, in seconds. */
 export function owedAge(row) {
@@ -190,14 +194,18 @@ function awake() {
   watchdog = setTimeout(() => (source ? broken() : null), QUIET);
 }
 
+/** How long to wait after so many attempts, in milliseconds; spread last, so that pages do not meet at the longest wait. */
+export const pause = (tries) => Math.min(1000 * 2 ** tries, WAIT_MAX) * (0.75 + Math.random() / 2);
+
 async function broken() {
   source?.close();
   clearTimeout(watchdog);
   clearTimeout(retry);
-  const at = live.lostAt ?? Date.now();
-  const wait = Math.min(1000 * 2 ** tries++, WAIT_MAX) * (0.75 + Math.random() / 2);
-  retry = setTimeout(open, wait);
+  const at = live.lostAt ?? live.now();
+  retry = setTimeout(open, pause(tries++));
   let full = false;
+  // Weir may not even refuse a connection, and then the question below is open for a while.
+  if (live.link !== "full") lose({ at, full });
   try {
     const who = await whoAmI();
     if (who.needed && !who.role) return ended();

@@ -166,7 +166,7 @@ async function start() {
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     live.link = "lost";
-    live.lostAt ??= Date.now();
+    live.lostAt ??= live.now();
     banner();
     return setTimeout(start, 2000 + Math.random() * 1000);
   }

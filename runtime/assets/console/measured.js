@@ -1,6 +1,7 @@
 // What is measured of one channel: how long changes take, what became of them, and what waits longest.
 import { ask, Problem } from "./api.js";
 import { el, facts, keyed, link, other } from "./dom.js";
+import { Written } from "./json.js";
 import { count, when } from "./words.js";
 
 const LANES = ["urgent", "normal", "bulk"];
@@ -8,18 +9,11 @@ const SPANS = [["minute", "last minute"], ["hour", "last hour"], ["day", "last d
 /** How often it is read, in milliseconds. */
 const READ_MS = 5000;
 
-/** Shows it; `update` reads it again from time to time. */
-export function measured(name, signal) {
-  const [latencies, became, since] = [el("div"), el("div"), el("p", { class: "note" })];
-  const waiting = el("ul", { class: "list" });
-  const longest = el("section", { hidden: true }, el("h2", {}, "Owed for longest"), waiting);
-  const node = el("div", {},
-    el("div", { class: "pair" },
-      el("section", {}, el("h2", {}, "From acceptance to delivery: p50 · p99 · longest"), latencies),
-      el("section", {}, el("h2", {}, "What became of the changes"), became, since)),
-    longest);
+/** Reads what is known of one channel alone, from time to time: `again` when it may be time, `fields` as in the stream. */
+export function reading(name, signal, then) {
+  const known = { fields: {}, again };
   let read = 0;
-  async function update() {
+  async function again() {
     if (Date.now() - read < READ_MS) return;
     read = Date.now();
     let view;
@@ -29,6 +23,30 @@ export function measured(name, signal) {
       if (signal.aborted || error instanceof Problem) return;
       throw error;
     }
+    known.fields = Object.fromEntries(flat("", view));
+    then(view);
+  }
+  return known;
+}
+
+/** Members of members, their names joined by a dot, and numbers as texts. */
+function flat(prefix, value) {
+  if (value instanceof Written) return [[prefix, value.text]];
+  if (value === null || typeof value !== "object" || Array.isArray(value)) return [[prefix, value]];
+  return Object.entries(value).flatMap(([name, it]) => flat(prefix ? `${prefix}.${name}` : name, it));
+}
+
+/** Shows what is measured. */
+export function measured() {
+  const [latencies, became, since] = [el("div"), el("div"), el("p", { class: "note" })];
+  const waiting = el("ul", { class: "list" });
+  const longest = el("section", { hidden: true }, el("h2", {}, "Owed for longest"), waiting);
+  const node = el("div", {},
+    el("div", { class: "pair" },
+      el("section", {}, el("h2", {}, "From acceptance to delivery: p50 · p99 · longest"), latencies),
+      el("section", {}, el("h2", {}, "What became of the changes"), became, since)),
+    longest);
+  function show(view) {
     latencies.replaceChildren(latency(view.latency));
     became.replaceChildren(facts(flow(view.flow)));
     since.replaceChildren("Since the start of Weir, ", when(view.flow.since));
@@ -36,7 +54,7 @@ export function measured(name, signal) {
     keyed(waiting, view.oldest ?? [], (it) => it.key, (it) => el("li", {}, link("entity", { type: view.entity, key: it.key }, other(it.key)), el("span")), (row, it) =>
       row.lastChild.replaceChildren(other(it.state), it.last_error ? ": " : "", it.last_error ? other(it.last_error) : "", ", since ", when(it.since)));
   }
-  return { node, update };
+  return { node, show };
 }
 
 /** A number of milliseconds. */

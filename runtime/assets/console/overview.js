@@ -1,8 +1,8 @@
 // The overview: what is wrong, and how sources, lanes and channels stand.
 import { chart, draw, freshnessLabel } from "./chart.js";
 import { el, keyed, link, other, say, set, svg } from "./dom.js";
-import { deliveryRate, live, owedAge } from "./live.js";
-import { standing, troubles } from "./trouble.js";
+import { arrivalRate, deliveryRate, live, owedAge } from "./live.js";
+import { standing, sweeping, troubles } from "./trouble.js";
 import { count, duration, rate, several } from "./words.js";
 
 const SHOWN = 8;
@@ -56,7 +56,7 @@ export function overview({ root, parameters, go }) {
     if (!middle.width || frame.width < 900) return keyed(lines, [], String);
     set(lines, "viewBox", `0 0 ${frame.width} ${frame.height}`);
     const ends = [];
-    for (const node of sources.children) ends.push(end(node, true, Number(live.sources.get(node.id.slice(7))?.events_per_second ?? 0)));
+    for (const node of sources.children) ends.push(end(node, true, arrivalRate(node.id.slice(7)) ?? 0));
     for (const node of body.children) ends.push(end(node, false, deliveryRate(node.id.slice(8)) ?? 0));
     function end(node, left, perSecond) {
       const box = node.getBoundingClientRect();
@@ -78,7 +78,7 @@ export function overview({ root, parameters, go }) {
 const byName = ([a], [b]) => (a < b ? -1 : 1);
 
 function makeTrouble(it) {
-  return el("li", {}, el("span", { class: "text" }), it.help?.());
+  return el("li", {}, el("span", { class: "text" }), it.help?.().filter(Boolean));
 }
 
 function patchTrouble(node, it) {
@@ -91,9 +91,9 @@ function makeSource([name]) {
   return el("li", { class: "card", id: `source-${name}` }, link("source", { name }, other(name)), el("span", { class: "figure" }), el("small"));
 }
 
-function patchSource(node, [, row]) {
+function patchSource(node, [name, row]) {
   const [, figure, note] = node.children;
-  say(figure, `${rate(row.events_per_second ?? 0)}`);
+  say(figure, rate(arrivalRate(name)));
   say(note, row.silent ? "▲ silent" : row.last_event ? `last event ${duration((live.now() - Date.parse(row.last_event)) / 1000)} ago` : "no event yet");
   set(node, "class", row.silent ? "card warn" : "card");
 }
@@ -118,7 +118,7 @@ function patchChannel(node, [name, row]) {
   const { word, shape, grave } = standing(row);
   set(node, "class", `grave-${grave}`);
   say(state.firstChild, `${shape} ${word}`);
-  const reason = el("small", {}, row.reason ? other(row.reason) : "");
+  const reason = el("small", {}, row.reason ? other(row.reason) : sweeping(row) ?? "");
   if (reason.textContent !== state.lastChild.textContent) state.lastChild.replaceChildren(...reason.childNodes);
   const age = owedAge(row);
   const past = [...(live.history.get(name)?.ages ?? []).slice(1 - BARS), age];

@@ -4,7 +4,6 @@ import { el, keyed, other } from "./dom.js";
 import { lines } from "./plain.js";
 import { bytes } from "./words.js";
 
-const SHOWN_MAX = 64 << 10;
 const LINES_MAX = 2000;
 
 /** Shows what `load` returns, or why it could not be loaded. */
@@ -22,19 +21,25 @@ export async function loaded(into, signal, load, show) {
   }
 }
 
-/** A long text of others, as lines; what is too long for a page is offered as a file. */
+/** A text of others, as lines; of one that is too long the beginning. */
 export function value(text, name = "value.txt") {
-  let shown = text.length > SHOWN_MAX ? text.slice(0, SHOWN_MAX) : text;
-  const all = shown.split("\n");
-  if (all.length > LINES_MAX) shown = all.slice(0, LINES_MAX).join("\n");
-  const block = el("pre", { tabindex: "0", "aria-label": name }, el("bdi", { class: "other" }, lines(shown)));
-  if (shown.length === text.length) return block;
-  const save = () => {
-    const anchor = el("a", { href: URL.createObjectURL(new Blob([text])), download: name });
-    anchor.click();
-    URL.revokeObjectURL(anchor.href);
-  };
-  return el("div", {}, block, el("p", {}, `The first ${bytes(shown.length)} of ${bytes(text.length)}. `, el("button", { type: "button", class: "quiet", onclick: save }, "Save all of it")));
+  return shown(text, null, name);
+}
+
+/**
+ * The same for a value that Weir may have cut: then `text` is nothing, and `saved` the address of the whole. JSON
+ * that is short in Weir may be long when it is indented, so lines are counted here.
+ */
+export function shown(text, cut, name, saved) {
+  const whole = cut ? cut.start : text;
+  const all = whole.split("\n");
+  const short = all.length > LINES_MAX ? all.slice(0, LINES_MAX).join("\n") : whole;
+  const block = el("pre", { tabindex: "0", "aria-label": name }, el("bdi", { class: "other" }, lines(short)));
+  if (!cut && short.length === text.length) return block;
+  const length = Number(cut ? cut.bytes : text.length);
+  const note = el("p", {}, `The first ${bytes(short.length)} of ${bytes(length)}. `);
+  if (saved) note.append(el("a", { href: saved, download: name }, "Save all of it"));
+  return el("div", {}, block, note);
 }
 
 /** A list that is read page by page. `load(after)` returns `{items, next}`, `make(item)` an element. */

@@ -1,9 +1,10 @@
 // One source: what came in, and the events that a plugin failed on.
 import { button } from "./act.js";
-import { ask } from "./api.js";
+import { ask, route } from "./api.js";
 import { el, exchange, facts, other } from "./dom.js";
-import { live } from "./live.js";
-import { pages, value } from "./parts.js";
+import { arrivalRate, live } from "./live.js";
+import { pages, shown } from "./parts.js";
+import { tryOut } from "./try.js";
 import { count, duration, rate, several, when } from "./words.js";
 
 const MANY = 1000;
@@ -16,16 +17,16 @@ export function source({ root, parameters, signal, go }) {
   const which = () => (code.value ? { code: code.value } : { all: true });
   const list = pages({
     signal, key: (it) => String(it.sequence), empty: "None.",
-    load: (after) => ask("GET", ["sources", name, "quarantine"], { code: code.value, after, limit: 20 }, { signal }),
+    load: (after) => ask("GET", ["sources", name, "quarantine"], { code: code.value, after, limit: 20, cut: true }, { signal }),
     make: (it) => el("li", {}, quarantined(it, name, () => list.again())),
   });
-  root.append(el("h1", {}, "Source ", other(name)), figures, el("section", {}, el("h2", {}, "Quarantine"), el("p", { class: "only" }, el("label", { for: "code" }, "Only with the code "), code), many, list.node));
+  root.append(el("h1", {}, "Source ", other(name)), figures, el("section", {}, el("h2", {}, "Quarantine"), el("p", { class: "only" }, el("label", { for: "code" }, "Only with the code "), code), many, list.node), tryOut(name, signal));
   let kept = -1;
   function update() {
     const row = live.sources.get(name);
     if (!row) return figures.replaceChildren(el("p", {}, "There is no source of this name."));
     const made = facts([
-      ["State", row.silent ? "▲ silent" : "● sends"], ["Last event", when(row.last_event)], ["Rate", rate(row.events_per_second ?? 0)],
+      ["State", row.silent ? "▲ silent" : "● sends"], ["Last event", when(row.last_event)], ["Rate", rate(arrivalRate(name))],
       ["Silent after", row.quiet_seconds && duration(row.quiet_seconds)], ["Owner", other(row.owner)], ["Plugins", row.plugins?.length ? other(row.plugins.join(", ")) : "none: changes as they are"],
       ["Senders", row.verify === "none" ? "not verified" : `verified: ${row.verify}`],
       ["Events since the start", ["accepted", "filtered", "quarantined", "repeated"].map((it) => `${it} ${count(row[`events.${it}`])}`).join(", ")],
@@ -63,7 +64,7 @@ function quarantined(it, name, again) {
   };
   return el("details", {}, el("summary", {}, other(it.code), ": ", other(it.detail), " ", el("small", {}, `sequence ${it.sequence}, `, when(it.time), Number(it.count) > 1 ? `, ${it.count} times` : "")),
     facts([["Plugin", it.plugin && other(it.plugin)], ["Id", event.id && other(event.id)], ["Type", event.type && other(event.type)], ["From", event.source && other(event.source)], ["Media type", event.content_type && other(event.content_type)]]),
-    value(event.data ?? event.data_base64 ?? "", "event"),
+    shown(event.data ?? event.data_base64 ?? "", event.cut, "event", route(["sources", name, "quarantine"], { sequence: it.sequence, data: true })),
     el("span", { class: "actions" },
       button("Redrive this event", { quiet: true, run: one("POST", ["redrive"], "It was given to the plugins again.") }),
       button("Drop this event", { quiet: true, sure: "Its changes are lost, unless its sender sends it again.", run: one("DELETE", [], "It is dropped.") })));

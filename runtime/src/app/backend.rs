@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::intake::{HttpIntake, redrive_ended, redriven};
 use super::memories::note_of_latencies;
+use super::sweeps::counts;
 use super::{BACKUP, BACKUPS, Inner, blocking, figures, retired, trial, views, way};
 use crate::dispatch::{self, Channel};
 use crate::happenings::Hash;
@@ -13,11 +14,11 @@ use crate::plan::{self, Token};
 use crate::server::views::{
     BackupView, ChannelView, ConfigView, EntityRow, EntityView, FacetView, JobView, List,
     PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView, RenderingView,
-    SourceView, SwapView,
+    RequestPreviewView, SourceView, SwapView,
 };
 use crate::server::{
-    self, Backend, DriftRequest, EntityQuery, Intake, Look, Operate, Operation, Page, Problem,
-    QuarantineFilter, ReceiptQuery, RefusedFilter, Reply, Settle, Settled, Setup,
+    self, Backend, DriftRequest, EntityQuery, IngestRequest, Intake, Look, Operate, Operation,
+    Page, Problem, QuarantineFilter, ReceiptQuery, RefusedFilter, Reply, Settle, Settled, Setup,
 };
 use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused};
 use crate::sync::lock;
@@ -214,6 +215,14 @@ impl Look for Inner {
         Ok(self.happenings.point(side, name))
     }
 
+    fn preview_events<'a>(
+        &'a self,
+        source: &'a str,
+        request: IngestRequest,
+    ) -> Reply<'a, RequestPreviewView> {
+        Box::pin(self.preview_of(source, request))
+    }
+
     fn feed(&self, name: &str) -> Result<server::Feed, Problem> {
         let channel = self.live.load().channels.get(name).cloned();
         let setup = channel.map(|channel| channel.setup());
@@ -267,6 +276,7 @@ impl Operate for Inner {
                 return self.overwrite(channel).await;
             }
             let running = self.known_channel(channel)?;
+            let before = counts(&running);
             let done = match operation {
                 Operation::Pause => running.pause().await,
                 Operation::Resume => running.resume().await,
@@ -284,7 +294,12 @@ impl Operate for Inner {
                 }
                 Operation::Forget | Operation::Overwrite => Ok(()),
             };
-            done.map_err(stopped)
+            done.map_err(stopped)?;
+            if matches!(operation, Operation::Resync | Operation::Rerender) {
+                let name = running.setup().options.name.clone();
+                self.sweeps.begin(&name, &running, before, &self.stopping);
+            }
+            Ok(())
         })
     }
 

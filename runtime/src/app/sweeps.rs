@@ -5,6 +5,7 @@
 //! changes that arrived meanwhile.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ struct Sweep {
     began: Timestamp,
     /// The channel's counts when the sweep started.
     before: Counts,
+    /// The most entities that it had yet to visit when it was looked at: about as many as there are in all.
+    most: AtomicU64,
     /// When it ended, and the channel's counts then.
     end: Mutex<Option<(Timestamp, Counts)>>,
 }
@@ -54,6 +57,7 @@ impl Sweeps {
         let sweep = Arc::new(Sweep {
             began: now(),
             before,
+            most: AtomicU64::new(channel.status().owed.sweep),
             end: Mutex::new(None),
         });
         lock(&self.0).insert(name.clone(), sweep.clone());
@@ -76,7 +80,7 @@ impl Sweeps {
     pub(super) fn of(&self, channel: &Channel) -> Option<SweepView> {
         let name = &channel.setup().options.name;
         let sweep = lock(&self.0).get(name)?.clone();
-        Some(sweep.view(&counts(channel)))
+        Some(sweep.view(&counts(channel), channel.status().owed.sweep))
     }
 
     /// Forgets the sweeps of channels that have left the configuration.
@@ -99,6 +103,7 @@ impl Sweeps {
                 return;
             }
             let owed = channel.status().owed;
+            sweep.most.fetch_max(owed.sweep, Relaxed);
             if owed.sweep > 0 {
                 met_all = None;
                 continue;
@@ -120,7 +125,7 @@ impl Sweeps {
                 parked,
                 held,
                 ..
-            } = sweep.view(&end);
+            } = sweep.view(&end, 0);
             let seconds = now().0.saturating_sub(sweep.began.0) as f64 / 1000.0;
             tracing::info!(
                 channel = &**name,
@@ -141,8 +146,10 @@ impl Sweeps {
 }
 
 impl Sweep {
-    fn view(&self, now: &Counts) -> SweepView {
+    /// With the channel's counts now, and the entities that it has yet to visit.
+    fn view(&self, now: &Counts, left: u64) -> SweepView {
         let end = *lock(&self.end);
+        let total = self.most.fetch_max(left, Relaxed).max(left);
         let counts = end.map_or(*now, |(_, counts)| counts);
         let count = |result: status::DeliveryResult| {
             counts[result as usize].saturating_sub(self.before[result as usize])
@@ -154,6 +161,7 @@ impl Sweep {
         SweepView {
             began: self.began.into(),
             ended: end.map(|(time, _)| time.into()),
+            total,
             rendered: delivered + suppressed + count(status::DeliveryResult::Counted),
             suppressed,
             delivered,

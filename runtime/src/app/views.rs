@@ -63,7 +63,7 @@ fn factor(counts: &Counts) -> Option<f64> {
     (events > 0).then(|| counts.changes.committed as f64 / events as f64)
 }
 
-fn verified_by(verify: &verify::Options) -> &'static str {
+pub(super) fn verified_by(verify: &verify::Options) -> &'static str {
     match verify {
         verify::Options::None => "none",
         verify::Options::Bearer { .. } => "bearer",

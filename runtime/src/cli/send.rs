@@ -1,5 +1,6 @@
 //! `weir send`: sends files as events of a source, signed on request, and waits for their deliveries.
 
+mod preview;
 mod wait;
 
 use std::io::Read;
@@ -65,12 +66,17 @@ pub(super) struct SendArgs {
     url: String,
     /// Wait until every channel has settled the entities that the events name, by default at most 30s. Prints
     /// a line for each entity and channel that has not; the exit code is 1 then
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "30s")]
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "30s", group = "asks")]
     wait: Option<String>,
-    /// With --wait: the address of the admin routes, if they have a listener of their own
-    #[arg(long, env = "WEIR_ADMIN_URL", value_name = "URL", requires = "wait")]
+    /// Take nothing: print what each stage would make of the events, what the store would do with each change, and
+    /// which channels would owe something. The exit code is 1 if an event would be quarantined
+    #[arg(long, group = "asks", conflicts_with = "bearer")]
+    dry_run: bool,
+    /// With --wait or --dry-run: the address of the admin routes, if they have a listener of their own
+    #[arg(long, env = "WEIR_ADMIN_URL", value_name = "URL", requires = "asks")]
     admin_url: Option<String>,
-    /// With --wait: a token with the role `read`; prefer the environment, where other users cannot read it
+    /// With --wait a token with the role `read`, with --dry-run one with `operate`; prefer the environment, where
+    /// other users cannot read it
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
     /// Print the response as JSON
@@ -96,14 +102,13 @@ enum Proof {
 const STANDARD_WEBHOOKS: &str = "standard-webhooks";
 
 pub(super) async fn run(args: SendArgs, out: &mut String) -> CommandResult {
+    if args.dry_run {
+        return preview::run(&args, out).await;
+    }
     let client = Client::at(&args.url, None)?;
     let wait = args.wait.as_deref().map(time_of).transpose()?;
     let proof = proof(&args)?;
-    let more = args
-        .headers
-        .iter()
-        .map(|header| named(header))
-        .collect::<Result<Vec<_>, Failure>>()?;
+    let more = named_all(&args)?;
     let target = with_query(
         &path(&["v1", "sources", &args.source, "events"]),
         &[
@@ -115,17 +120,11 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> CommandResult {
     let mut responses = Vec::new();
     for file in &args.files {
         let content = open(file)?;
-        let content_type = args
-            .content_type
-            .clone()
-            .unwrap_or_else(|| media_type(file, &content).to_owned());
+        let content_type = content_type(&args, file, &content);
         for part in parts(&content, &content_type) {
             let first = part.first;
             let body = content.slice(part.bytes);
-            let mut headers = headers(&content_type, &proof, &body)?;
-            // What is given by hand replaces what would be sent without it.
-            headers.retain(|(name, _)| more.iter().all(|(given, _)| given != name));
-            headers.extend(more.iter().cloned());
+            let headers = with(headers(&content_type, &proof, &body)?, &more);
             let response = client.request(Method::POST, &target, headers, body).await?;
             if args.json {
                 responses.push(json!({ "file": file.display().to_string(), "first": first, "answer": response.read::<Value>()? }));
@@ -227,6 +226,25 @@ fn open(file: &Path) -> Result<Bytes, Failure> {
             file.display()
         ))),
     }
+}
+
+type Headers = Vec<(HeaderName, HeaderValue)>;
+
+/// The headers of the command line.
+fn named_all(args: &SendArgs) -> Result<Headers, Failure> {
+    args.headers.iter().map(|header| named(header)).collect()
+}
+
+/// What is given by hand replaces what would be sent without it.
+fn with(mut headers: Headers, given: &Headers) -> Headers {
+    headers.retain(|(name, _)| given.iter().all(|(other, _)| other != name));
+    headers.extend(given.iter().cloned());
+    headers
+}
+
+fn content_type(args: &SendArgs, file: &Path, content: &[u8]) -> String {
+    let given = args.content_type.clone();
+    given.unwrap_or_else(|| media_type(file, content).to_owned())
 }
 
 /// By the extension and, for JSON, by what is in it.

@@ -5,12 +5,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::client::{Client, Remote, path, pretty, with_query};
-use super::table::{or_dash, plain, table};
+use super::table::{or_dash, plain, short, table};
 use super::{CommandResult, Failure};
 use crate::server::views::{EntityView, PreviewView, StandingView, StepKind, StepView};
-
-/// The longest value printed in a table; `--json` has it whole.
-const VALUE_CHARS_MAX: usize = 80;
 
 /// Arguments of `weir show`.
 #[derive(Debug, Args)]
@@ -205,12 +202,5 @@ fn previewed(preview: &PreviewView, out: &mut String) {
         // A body may have lines; any other control character is escaped for the terminal.
         let lines: Vec<String> = body.lines().map(plain).collect();
         out.push_str(&format!("\n\n{}\n", lines.join("\n")));
-    }
-}
-
-fn short(value: &str) -> String {
-    match value.char_indices().nth(VALUE_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &value[..end]),
-        None => value.to_owned(),
     }
 }

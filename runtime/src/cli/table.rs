@@ -2,6 +2,9 @@
 
 use crate::plain;
 
+/// The longest value that is printed.
+const VALUE_CHARS_MAX: usize = 80;
+
 /// Lines of aligned cells under a header; the last column is not padded.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows
@@ -34,6 +37,14 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 /// Text as one line that a terminal does not obey.
 pub(super) fn plain(text: &str) -> String {
     plain::line(text).into_owned()
+}
+
+/// The beginning of a long value; `--json` has it whole.
+pub(super) fn short(value: &str) -> String {
+    match value.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
 }
 
 /// The value, or a dash.

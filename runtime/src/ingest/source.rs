@@ -86,15 +86,8 @@ impl Source {
 
     /// Takes a request if it is short enough and its sender is verified.
     async fn admit(&self, incoming: Incoming) -> Result<Summary, Rejection> {
-        let (bytes, limit) = (incoming.body.len() as u64, self.options.body_bytes_max);
-        if bytes > limit {
-            return Err(Rejection::TooLarge {
-                limit,
-                unit: "bytes",
-            });
-        }
-        incoming.memory.grow_to(bytes)?;
-        let now = incoming.now;
+        self.fits(&incoming)?;
+        let (bytes, now) = (incoming.body.len() as u64, incoming.now);
         verify::verify(&self.options.verify, &incoming.headers, &incoming.body, now)?;
         let mut receiving = Receiving::begin(self.activity.traces(), &incoming.headers, bytes);
         let result = self.take(incoming, &mut receiving).await;
@@ -161,6 +154,24 @@ impl Source {
         }
     }
 
+    /// Whether it has a chain of plugins.
+    pub(super) fn is_mapped(&self) -> bool {
+        self.chain.is_some()
+    }
+
+    /// Counts the body of a request against the memory budget.
+    pub(super) fn fits(&self, incoming: &Incoming) -> Result<(), Rejection> {
+        let (bytes, limit) = (incoming.body.len() as u64, self.options.body_bytes_max);
+        if bytes > limit {
+            return Err(Rejection::TooLarge {
+                limit,
+                unit: "bytes",
+            });
+        }
+        incoming.memory.grow_to(bytes)?;
+        Ok(())
+    }
+
     /// Everything that these commits brought is at or below this sequence.
     pub(super) fn head(&self, done: &Done) -> Sequence {
         let durable = || *self.store.watermark().borrow();
@@ -168,7 +179,10 @@ impl Source {
     }
 
     /// The events of a request, and the memory that it holds from now on.
-    async fn open(&self, incoming: Incoming) -> Result<(Opened, Reservation), Rejection> {
+    pub(super) async fn open(
+        &self,
+        incoming: Incoming,
+    ) -> Result<(Opened, Reservation), Rejection> {
         let (options, all_json) = (Arc::clone(&self.options), self.chain.is_none());
         let length = incoming.body.len();
         let open = move || {

@@ -18,7 +18,8 @@ use super::intake::Requests;
 use super::problem::Problem;
 use super::views::{
     Accepted, BackupView, ChannelView, ConfigView, EntityRow, EntityView, JobView, List,
-    PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView, SourceView,
+    PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView,
+    RequestPreviewView, SourceView,
 };
 use crate::budget::Reservation;
 use crate::metrics::Snapshot;
@@ -78,6 +79,12 @@ pub trait Look: Send + Sync + 'static {
     fn channel(&self, name: &str) -> Result<ChannelView, Problem>;
     /// The rendering that the channel would deliver now for the entity with that key.
     fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Reply<'a, PreviewView>;
+    /// What a source would make of a request, without taking it.
+    fn preview_events<'a>(
+        &'a self,
+        source: &'a str,
+        request: IngestRequest,
+    ) -> Reply<'a, RequestPreviewView>;
     /// The feed of a channel, as it may be fetched now.
     fn feed(&self, channel: &str) -> Result<Feed, Problem> {
         Err(Problem::unknown("feed", channel))

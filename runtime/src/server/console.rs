@@ -3,18 +3,24 @@
 //! The files are embedded in this program and served as they are. Their addresses contain a digest of all
 //! of them, so that a browser may keep them for ever and never mixes those of two versions.
 
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH,
-    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
+    IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::response::{IntoResponse, Response};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use include_dir::{Dir, include_dir};
 use sha2::{Digest, Sha256};
 
+use super::feeds::prefers_gzip;
 use super::problem::Problem;
 
 /// The files of the console.
@@ -77,9 +83,23 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
     response
 }
 
+/// The files as most browsers get them.
+static PACKED: LazyLock<HashMap<PathBuf, Vec<u8>>> = LazyLock::new(|| {
+    let pack = |bytes: &[u8]| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes)?;
+        encoder.finish()
+    };
+    let files = FILES.files().map(|file| (file.path(), file.contents()));
+    files
+        .filter_map(|(path, bytes)| Some((path.to_owned(), pack(bytes).ok()?)))
+        .collect()
+});
+
 /// `GET /console/{digest}/{file}`: a file of the page.
 pub(super) async fn file(
     Path((version, name)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let file = FILES.get_file(&name).filter(|_| version == digest());
     let content_type = match name.rsplit_once('.') {
@@ -95,7 +115,12 @@ pub(super) async fn file(
     let head = [
         (CACHE_CONTROL, "public, max-age=31536000, immutable"),
         (CONTENT_TYPE, content_type),
+        (VARY, "accept-encoding"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    Ok((head, file.contents()).into_response())
+    let packed = PACKED.get(file.path());
+    Ok(match packed.filter(|_| prefers_gzip(&headers)) {
+        Some(packed) => (head, [(CONTENT_ENCODING, "gzip")], packed.as_slice()).into_response(),
+        None => (head, file.contents()).into_response(),
+    })
 }

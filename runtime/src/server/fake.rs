@@ -139,6 +139,7 @@ fn quarantined() -> Vec<QuarantineView> {
         attributes: Default::default(),
         data: Some("<IDOC/>".into()),
         data_base64: None,
+        cut: None,
     };
     let event = |sequence| QuarantineView {
         sequence,
@@ -272,6 +273,10 @@ impl Look for Fake {
             owner: "erp".into(),
             verify: "none".into(),
             quarantined: 2,
+            // A rate falls each second without anything happening.
+            events_per_second: Some(
+                1.0 / (1 + self.looks.load(std::sync::atomic::Ordering::Relaxed)) as f64,
+            ),
             ..SourceView::default()
         }]
     }
@@ -292,6 +297,7 @@ impl Look for Fake {
             time: Timestamp(1_000).into(),
             deleted: false,
             value: serde_json::value::RawValue::from_string(r#"{"amount":9.90}"#.into()).ok(),
+            cut: None,
         };
         let standing = StandingView {
             channel: "storefront.de".into(),
@@ -397,6 +403,55 @@ impl Look for Fake {
         Ok(self.points.of(side, &name.into()))
     }
 
+    fn preview_events<'a>(
+        &'a self,
+        source: &'a str,
+        request: IngestRequest,
+    ) -> Reply<'a, RequestPreviewView> {
+        if let Err(problem) = self.known_source(source) {
+            return answer(Err(problem));
+        }
+        let log = LogLineView {
+            level: "info".into(),
+            message: "a lamp".into(),
+        };
+        let stage = StageView {
+            plugin: "erp@3fa9c1b2d0e4".into(),
+            role: "mapper".into(),
+            result: "mapped".into(),
+            log: vec![log],
+            ..StageView::default()
+        };
+        let change = ChangePreviewView {
+            entity_type: "product".into(),
+            key: "4711".into(),
+            facet: "price.de".into(),
+            value: serde_json::value::RawValue::from_string(
+                String::from_utf8_lossy(&request.body).into_owned(),
+            )
+            .ok(),
+            result: Some("committed".into()),
+            channels: vec!["storefront.de".into()],
+            ..ChangePreviewView::default()
+        };
+        let event = EventPreviewView {
+            event: quarantined().remove(0).event,
+            stages: vec![stage],
+            result: "accepted".into(),
+            changes: vec![change],
+            ..EventPreviewView::default()
+        };
+        answer(Ok(RequestPreviewView {
+            sender: SenderView {
+                verify: "none".into(),
+                result: "verified".into(),
+                detail: None,
+            },
+            events: vec![event],
+            more_events: 0,
+        }))
+    }
+
     fn feed(&self, channel: &str) -> Result<Feed, Problem> {
         self.known_channel(channel)
             .map_err(|_| Problem::unknown("feed", channel))?;
@@ -432,6 +487,7 @@ impl Look for Fake {
             content_type: "application/json".into(),
             body: Some(r#"{"title":"Lamp"}"#.into()),
             body_base64: None,
+            cut: None,
         };
         answer(Ok(PreviewView {
             channel: channel.into(),

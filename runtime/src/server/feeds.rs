@@ -195,8 +195,8 @@ fn authorize(access: &FeedAccess, loopback: bool, headers: &HeaderMap) -> Result
     Err(problem.challenge(r#"Basic realm="weir feeds", charset="UTF-8""#))
 }
 
-/// Whether a client wants the packed form of the plain URL: it names gzip, at least as much as no coding.
-fn prefers_gzip(headers: &HeaderMap) -> bool {
+/// Whether a client wants a packed form: it names gzip, at least as much as no coding.
+pub(super) fn prefers_gzip(headers: &HeaderMap) -> bool {
     let (mut gzip, mut identity, mut any) = (None, None, None);
     for value in headers.get_all(ACCEPT_ENCODING) {
         for part in value.to_str().unwrap_or_default().split(',') {

@@ -15,8 +15,12 @@ use super::connection::Client;
 use super::params::{Query, Segments};
 use super::problem::Problem;
 use super::state::AppState;
+use super::views::RequestPreviewView;
 use crate::failpoint;
 use crate::model::Lane;
+
+/// The longest body of a request that is only looked at.
+const PREVIEW_BYTES_MAX: u64 = 1 << 20;
 
 /// Every status that the response to a source's request can have.
 const STATUSES: [StatusCode; 12] = [
@@ -135,6 +139,42 @@ async fn take_known(
     failpoint::pass("ingest.answering");
     let status = StatusCode::from_u16(intake.accept_status()).unwrap_or(StatusCode::ACCEPTED);
     Ok((status, axum::Json(accepted)).into_response())
+}
+
+/// `POST /v1/sources/{source}/preview[?lane=]`: what the source would make of the request. Nothing of it is
+/// kept or counted. A role is needed in place of the sender's proof, because plugins run on what is sent.
+pub(super) async fn preview(
+    State(state): State<Arc<AppState>>,
+    Segments(source): Segments<String>,
+    mut query: Query,
+    request: Request,
+) -> Result<axum::Json<RequestPreviewView>, Problem> {
+    let intake = state
+        .backend
+        .intake(&source)
+        .ok_or_else(|| Problem::unknown("source", &source))?;
+    let lane = query.take("lane").map(|name| lane(&name)).transpose()?;
+    query.end()?;
+    let (head, body) = request.into_parts();
+    let memory = state.memory.reservation(&*source);
+    let receiving = Receiving {
+        limit: intake.body_bytes_max().min(PREVIEW_BYTES_MAX),
+        time: state.limits.body_time,
+        source: &source,
+        client: &Client::of(&head.extensions),
+        arrivals: &state.arrivals,
+        memory: &memory,
+    };
+    let body = receive(body, &receiving, || Ok(())).await?;
+    let request = IngestRequest {
+        headers: head.headers,
+        body,
+        lane,
+        receipt: false,
+        memory,
+    };
+    let view = state.backend.preview_events(&source, request).await?;
+    Ok(axum::Json(view))
 }
 
 fn lane(name: &str) -> Result<Lane, Problem> {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use super::backend::EntityQuery;
 use super::params::{Query, Segments, entity_id, page_of};
 use super::problem::Problem;
 use super::state::AppState;
-use super::views::{ChannelView, List, PreviewView, SourceView};
+use super::views::{ChannelView, Cutter, List, RenderingView, SourceView};
 use crate::metrics;
 
 /// `GET /healthz`: the process responds.
@@ -117,10 +118,21 @@ async fn one_entity(
     mut query: Query,
 ) -> Result<Response, Problem> {
     let receipt = query.receipt()?;
+    let (is_cut, facet) = (query.flag("cut")?, query.take("facet"));
     query.end()?;
     let id = entity_id(entity_type, key)?;
     let Some(receipt) = receipt else {
-        let entity = state.backend.entity(&id).await?;
+        let mut entity = state.backend.entity(&id).await?;
+        if let Some(name) = facet {
+            let mut facets = entity.facets.into_iter();
+            let value = facets.find(|it| it.name == name).and_then(|it| it.value);
+            let value = value.ok_or_else(|| Problem::unknown("facet", &name))?;
+            return Ok(saved(&format!("{name}.json"), value.get().to_owned()));
+        }
+        if is_cut {
+            let mut cutter = Cutter::default();
+            entity.facets.iter_mut().for_each(|it| it.cut(&mut cutter));
+        }
         return Ok(Json(entity).into_response());
     };
     let _place = match receipt.wait {
@@ -153,14 +165,53 @@ pub(super) async fn channel(
     state.backend.channel(&channel).map(Json)
 }
 
-/// `GET /v1/channels/{channel}/preview?key=`
+/// `GET /v1/channels/{channel}/preview?key=`, with `body=rendering` or `body=delivered` that body alone.
 pub(super) async fn preview(
     State(state): State<Arc<AppState>>,
     Segments(channel): Segments<String>,
     mut query: Query,
-) -> Result<Json<PreviewView>, Problem> {
+) -> Result<Response, Problem> {
     let key = query.take("key").filter(|key| !key.is_empty());
+    let (is_cut, body) = (query.flag("cut")?, query.take("body"));
     query.end()?;
     let key = key.ok_or_else(|| Problem::bad_parameter("key", "say which entity to preview"))?;
-    state.backend.preview(&channel, &key).await.map(Json)
+    let mut preview = state.backend.preview(&channel, &key).await?;
+    if let Some(which) = body {
+        let body = match &*which {
+            "rendering" => preview.rendering,
+            "delivered" => preview.delivered,
+            _ => {
+                let detail = format!("must be `rendering` or `delivered`, not `{which}`");
+                return Err(Problem::bad_parameter("body", detail));
+            }
+        };
+        let body = body.and_then(RenderingView::into_bytes);
+        let body = body.ok_or_else(|| Problem::unknown("body", &which))?;
+        return Ok(saved("rendering", body));
+    }
+    if is_cut {
+        let mut cutter = Cutter::default();
+        let bodies = preview.rendering.iter_mut().chain(&mut preview.delivered);
+        bodies.for_each(|it| it.cut(&mut cutter));
+    }
+    Ok(Json(preview).into_response())
+}
+
+/// What is saved as a file and never shown: it is from others, and a browser must not run it.
+pub(super) fn saved(name: &str, body: impl Into<Body>) -> Response {
+    // Only what every system takes in the name of a file.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let name: String = name
+        .chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect();
+    let head = [
+        (CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (
+            CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{name}\""),
+        ),
+    ];
+    (head, body.into()).into_response()
 }

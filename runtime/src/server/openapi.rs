@@ -6,6 +6,7 @@
 //! with the table and with real responses.
 
 mod browsers;
+mod events;
 mod schemas;
 mod taps;
 
@@ -22,7 +23,7 @@ use super::problem::CONTENT_TYPE_PROBLEM;
 use super::views::*;
 use super::{Route, table};
 use crate::metrics::Format;
-use crate::model::{KEY_BYTES_MAX, Lane};
+use crate::model::KEY_BYTES_MAX;
 
 /// The document. It is the same for every Weir of this version and reveals nothing about the
 /// running one.
@@ -208,10 +209,9 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             "All figures of this moment.",
             figures(),
         ),
-        take_events(schemas),
-        handshake(),
         fetch_feed(),
     ];
+    all.extend(events::operations(schemas));
     all.extend(looking(schemas));
     all.extend(on_channels(schemas));
     all.extend(set_aside(schemas));
@@ -221,67 +221,6 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     all
 }
 
-fn take_events(schemas: &mut SchemaGenerator) -> Operation {
-    let lanes = json!({ "type": "string", "enum": Lane::ALL.map(Lane::name) });
-    let summary = "Takes events in; they are durable when it responds. An event that a plugin fails on is quarantined and listed in `problems`. \
-                   A source may be configured to answer 200 or 201 in place of 202 (`accept_status`). \
-                   CloudEvents in binary mode (`ce-…` headers), or a body of any type that the source's plugins understand, cut as its `split` says.";
-    let success = success::<Accepted>(schemas, "Everything in the request is durable.");
-    let operation = Operation::new(
-        Method::POST,
-        "/v1/sources/{source}/events",
-        "takeEvents",
-        summary,
-        success,
-    );
-    let event = json!({ "$ref": "#/components/schemas/CloudEvent" });
-    let change = json!({ "type": "product", "key": "4711", "facet": "price.de-retail", "value": { "amount": "9.90" }, "version": 17 });
-    let content = json!({
-        "application/json": { "schema": { "description": "For a source without a mapper: a change. Anything else is quarantined." }, "example": change },
-        "application/cloudevents+json": { "schema": event },
-        "application/cloudevents-batch+json": { "schema": { "type": "array", "items": event } },
-        "application/x-ndjson": { "schema": { "type": "string", "description": "One event per line." }, "example": format!("{change}\n{change}\n") },
-        "application/octet-stream": { "schema": { "type": "string", "format": "binary", "description": "Any other format that the source's plugins understand." } },
-    });
-    let lane = in_query("lane", lanes, "For changes that name no lane themselves.");
-    let flag = json!({ "type": "string", "enum": ["true", "false"] });
-    let receipt = in_query(
-        "receipt",
-        flag,
-        "`true`: the response names the entities, so that their receipts can be asked for.",
-    );
-    let body = json!({ "required": true, "content": content });
-    let operation = operation
-        .with([lane, receipt])
-        .may_answer(&[408, 413, 415, 429, 503, 507]);
-    Operation {
-        body: Some(body),
-        success: (202, operation.success.1),
-        ..operation
-    }
-}
-
-fn handshake() -> Operation {
-    let allowed = json!({ "type": "array", "items": { "type": "string" } });
-    let header =
-        |description: &str| json!({ "schema": { "type": "string" }, "description": description });
-    let mut success = as_json("It may.", member("allowed", allowed));
-    success["headers"] = json!({
-        "Allow": header("The methods of this route."),
-        "WebHook-Allowed-Origin": header("The `WebHook-Request-Origin` of the request."),
-        "WebHook-Allowed-Rate": header("`*` if the request has a `WebHook-Request-Rate`: no limit in advance."),
-    });
-    Operation::new(
-        Method::OPTIONS,
-        "/v1/sources/{source}/events",
-        "mayTakeEvents",
-        "Whether a sender may deliver events here: the handshake of CloudEvents webhooks.",
-        success,
-    )
-    .may_answer(&[503])
-}
-
-/// The read-only routes.
 fn fetch_feed() -> Operation {
     let text = json!({ "schema": { "type": "string" } });
     let types = [
@@ -314,6 +253,7 @@ fn fetch_feed() -> Operation {
     .may_answer(&[412, 416, 503])
 }
 
+/// The read-only routes.
 fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const GET: Method = Method::GET;
     let by_key = "Only the entity with this key, as `/v1/entities/{type}/{key}` shows it; not together with the other parameters.";
@@ -324,13 +264,25 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         schemas.subschema_for::<ReceiptView>(),
     ]
     .map(Schema::to_value);
-    let entity = one_of(
-        "The entity; with `sequence`, its receipt.",
+    let entity = or_saved(one_of(
+        "The entity; with `sequence`, its receipt; with `facet`, the value of that.",
         &[whole.clone(), settled.clone()],
-    );
-    let entities = one_of(
-        "A page of entities; with `key`, the one entity or its receipt.",
+    ));
+    let entities = or_saved(one_of(
+        "A page of entities; with `key`, the one entity, its receipt or a value.",
         &[rows, whole, settled],
+    ));
+    let facet = || {
+        in_query(
+            "facet",
+            any_text(),
+            "Only the value of this facet, as a file. With `key` only.",
+        )
+    };
+    let body = in_query(
+        "body",
+        json!({ "type": "string", "enum": ["rendering", "delivered"] }),
+        "Only the body of this rendering, as a file.",
     );
     let preview_key = json!({ "name": "key", "in": "query", "required": true, "schema": key(), "description": "Which entity." });
     vec![
@@ -365,6 +317,8 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
                 "Only those that this channel still owes.",
             ),
             key_in_query,
+            cut(),
+            facet(),
         ])
         .with(receipt())
         .may_answer(&[409]),
@@ -375,6 +329,7 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             "An entity, and its state on each channel.",
             entity,
         )
+        .with([cut(), facet()])
         .with(receipt())
         .may_answer(&[503]),
         Operation::new(
@@ -397,9 +352,12 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             "/v1/channels/{channel}/preview",
             "preview",
             "A channel's rendering of an entity as it would be now.",
-            success::<PreviewView>(schemas, "The verdicts of its filters, and the rendering."),
+            or_saved(success::<PreviewView>(
+                schemas,
+                "The verdicts of its filters, and the rendering.",
+            )),
         )
-        .with([preview_key])
+        .with([preview_key, cut(), body])
         .may_answer(&[409, 503]),
         Operation::new(
             GET,
@@ -584,6 +542,11 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             in_query("before", time(), "That came earlier."),
         ]
     };
+    let data = in_query(
+        "data",
+        json!({ "type": "string", "enum": ["true", "false"] }),
+        "`true`: only the data of the first of them, as a file.",
+    );
     let all = || {
         [in_query(
             "all",
@@ -631,10 +594,11 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             of_source,
             "quarantine",
             "Events in quarantine, oldest first.",
-            list::<QuarantineView>(schemas),
+            or_saved(list::<QuarantineView>(schemas)),
         )
         .with(page(number(u64::MAX)))
         .with(quarantined())
+        .with([cut(), data])
         .may_answer(&[503]),
         Operation::new(
             POST,
@@ -744,6 +708,20 @@ fn receipt() -> [Value; 2] {
             ),
         ),
     ]
+}
+
+/// A response that is a file if the request asks for one part alone.
+fn or_saved(mut success: Value) -> Value {
+    let bytes = json!({ "schema": { "type": "string", "format": "binary" } });
+    success["content"]["application/octet-stream"] = bytes;
+    success
+}
+
+/// Whether long values are cut.
+fn cut() -> Value {
+    let flag = json!({ "type": "string", "enum": ["true", "false"] });
+    let what = "`true`: of a value of more than 64 KiB or 2,000 parts, and of values after 1 MiB in all, only the beginning, under `cut`.";
+    in_query("cut", flag, what)
 }
 
 fn list<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {

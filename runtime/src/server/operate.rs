@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::access::Operator;
 use super::backend::{Operation, QuarantineFilter, RefusedFilter, Settle, Settled};
+use super::look::saved;
 use super::params::{Query, Segments};
 use super::problem::Problem;
 use super::state::AppState;
-use super::views::{ChannelView, List, QuarantineView, RefusedView};
+use super::views::{ChannelView, Cutter, List, RefusedView};
 
 type Shared = State<Arc<AppState>>;
 type Name = Segments<String>;
@@ -170,21 +172,35 @@ async fn settle_refused(
         .map(|count| settled(settle, count))
 }
 
-/// `GET /v1/sources/{source}/quarantine?sequence=&code=&plugin=&type=&since=&before=`
+/// `GET /v1/sources/{source}/quarantine?sequence=&code=&plugin=&type=&since=&before=`, with `data=true` the data
+/// of the first of them alone.
 pub(super) async fn quarantine(
     State(state): Shared,
     Segments(source): Name,
     mut query: Query,
-) -> Result<Json<List<QuarantineView>>, Problem> {
-    let page = query.page()?;
+) -> Result<Response, Problem> {
+    let mut page = query.page()?;
     let filter = query.quarantine_filter()?;
+    let (is_cut, data) = (query.flag("cut")?, query.flag("data")?);
     query.end()?;
+    if data {
+        page.limit = 1;
+    }
     let _turn = state.answers.turn_to_read().await?;
-    state
-        .backend
-        .quarantine(&source, &filter, &page)
-        .await
-        .map(Json)
+    let mut list = state.backend.quarantine(&source, &filter, &page).await?;
+    if data {
+        let first = list.items.into_iter().next();
+        let event = first.and_then(|it| it.event.event());
+        let event = event.ok_or_else(|| Problem::unknown("event", "in quarantine"))?;
+        return Ok(saved("event", event.data.as_bytes().to_vec()));
+    }
+    if is_cut {
+        let mut cutter = Cutter::default();
+        list.items
+            .iter_mut()
+            .for_each(|it| it.event.cut(&mut cutter));
+    }
+    Ok(Json(list).into_response())
 }
 
 /// `POST /v1/sources/{source}/quarantine/redrive?sequence=&code=&plugin=&type=&since=&before=`, or

@@ -177,41 +177,52 @@ fn of_weir(backend: &dyn Backend) -> Value {
     })
 }
 
-/// A source. A rate to three digits does not change all the time.
-fn of_source(mut view: SourceView) -> (String, Value) {
-    view.events_per_second = view.events_per_second.map(|rate| {
-        let digits = 10_f64.powi(2 - rate.abs().max(1e-3).log10().floor() as i32);
-        (rate * digits).round() / digits
-    });
-    (
-        view.name.clone(),
-        serde_json::to_value(view).unwrap_or_default(),
-    )
+/// A source. A rate falls each second after the last event without anything happening, so a client makes it of
+/// the counts.
+fn of_source(view: SourceView) -> (String, Value) {
+    let name = view.name.clone();
+    let view = SourceView {
+        events_per_second: None,
+        factor: None,
+        ..view
+    };
+    (name, serde_json::to_value(view).unwrap_or_default())
 }
 
-/// A channel. Ages change each second without anything happening, so only times are sent, and whether the
-/// channel is late. What changes with each delivery and is shown for one channel alone is read from its route.
-fn of_channel(mut view: ChannelView) -> (String, Value) {
-    let late = view.freshness_objective_seconds;
-    let late = late.is_some_and(|objective| view.overdue_seconds > objective);
-    if let Some(drift) = &mut view.last_drift {
-        drift.examples.clear();
+/// A channel, with what is shown of all channels at once: 108 of them are about 35 kB. The rest is at its route.
+/// Ages change each second without anything happening, so only times are sent, and whether the channel is late.
+fn of_channel(view: ChannelView) -> (String, Value) {
+    let objective = view.freshness_objective_seconds;
+    let sweep = view.last_sweep.filter(|_| view.owed.sweep > 0);
+    let mut value = json!({
+        "entity": view.entity,
+        "state": view.state,
+        "owed": { "urgent": view.owed.urgent, "normal": view.owed.normal, "bulk": view.owed.bulk, "total": view.owed.total },
+        "refused": view.refused,
+        "late": objective.is_some_and(|objective| view.overdue_seconds > objective),
+        "delivered": view.deliveries.get("delivered").unwrap_or(&0) + view.deliveries.get("withdrawn").unwrap_or(&0),
+    });
+    let rest = [
+        ("reason", json!(view.reason)),
+        ("oldest_owed", json!(view.oldest_owed)),
+        ("freshness_objective_seconds", json!(objective)),
+        ("held", json!(Some(view.held).filter(|held| *held > 0))),
+        (
+            "held_feed",
+            json!(
+                view.feed
+                    .and_then(|feed| feed.held)
+                    .map(|held| held.records)
+            ),
+        ),
+        ("sweep.left", json!(sweep.map(|_| view.owed.sweep))),
+        ("sweep.total", json!(sweep.map(|sweep| sweep.total))),
+        ("sweep.began", json!(sweep.map(|sweep| sweep.began))),
+    ];
+    for (field, it) in rest.into_iter().filter(|(_, it)| !it.is_null()) {
+        value[field] = it;
     }
-    let name = view.name.clone();
-    let mut value = serde_json::to_value(view).unwrap_or_default();
-    if let Some(fields) = value.as_object_mut() {
-        for field in [
-            "freshness_seconds",
-            "overdue_seconds",
-            "latency",
-            "flow",
-            "oldest",
-        ] {
-            fields.remove(field);
-        }
-        fields.insert("late".to_owned(), json!(late));
-    }
-    (name, value)
+    (view.name, value)
 }
 
 /// A job, without what it has found: that is at its channel.

@@ -3,9 +3,11 @@
 //! These structs are a contract with other programs: members are added, never renamed. The command
 //! line reads the same structs; a member that an older Weir does not send is absent.
 
+mod cut;
 mod feed;
 mod flow;
 mod jobs;
+mod preview;
 mod receipt;
 mod session;
 mod setup;
@@ -19,9 +21,13 @@ use serde_json::value::RawValue;
 
 use crate::model::{self, Timestamp};
 
+pub use self::cut::{CutView, Cutter};
 pub use self::feed::{FeedBucketView, FeedView, GenerationView, HeldGenerationView};
 pub use self::flow::{FlowView, LaneLatencyView, LatenciesView, LatencyView, OldestView};
 pub use self::jobs::{DriftExample, DriftView, JobView};
+pub use self::preview::{
+    ChangePreviewView, EventPreviewView, LogLineView, RequestPreviewView, SenderView, StageView,
+};
 pub use self::receipt::{NamedEntity, ReceiptView, SettledView};
 pub use self::session::SessionView;
 pub use self::setup::{
@@ -257,7 +263,7 @@ pub struct ChannelView {
     /// The last failed or refused delivery since the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<ErrorView>,
-    /// The last sweep since the start that was caused by a new channel or a changed rendering.
+    /// The last sweep since the start: of a new channel, a changed rendering, or one that an operator asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sweep: Option<SweepView>,
     /// What the last drift check has found that was completed.
@@ -278,6 +284,8 @@ pub struct SweepView {
     /// When it ended; absent while it is running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Time>,
+    /// About how many entities it visits in all; those that are left are under `owed.sweep` of the channel.
+    pub total: u64,
     /// Renderings that were delivered, suppressed or counted.
     pub rendered: u64,
     /// Not sent, because the target had this rendering already.
@@ -369,6 +377,9 @@ pub struct FacetView {
     /// Its value, numbers as the owner wrote them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Box<RawValue>>,
+    /// With `cut=true`: the beginning, if it is too long to be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<CutView>,
 }
 
 impl FacetView {
@@ -386,6 +397,7 @@ impl FacetView {
             time: facet.time.into(),
             deleted: facet.value.is_none(),
             value,
+            cut: None,
         }
     }
 }
@@ -490,6 +502,9 @@ pub struct RenderingView {
     /// The body in base64, if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_base64: Option<String>,
+    /// With `cut=true`: the beginning, if it is too long to be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<CutView>,
 }
 
 impl RenderingView {
@@ -504,7 +519,16 @@ impl RenderingView {
                 .unwrap_or_else(|| "application/json".to_owned()),
             body,
             body_base64,
+            cut: None,
         }
+    }
+}
+
+impl RenderingView {
+    /// The bytes of the body; `None` if they are not base64.
+    pub fn into_bytes(self) -> Option<Vec<u8>> {
+        let body = payload(self.body, self.body_base64)?;
+        Some(body.as_bytes().to_vec())
     }
 }
 
@@ -558,7 +582,7 @@ fn once() -> u64 {
 }
 
 /// An event as it was given to the plugins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// The sender's identifier: of a CloudEvent, or of a webhook; empty if there is none.
     pub id: String,
@@ -585,21 +609,15 @@ pub struct EventView {
     /// The data in base64, if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_base64: Option<String>,
+    /// With `cut=true`: the beginning, if it is too long to be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<CutView>,
 }
 
 impl EventView {
     /// The event in the model's terms; `None` if its data is not base64.
     pub fn event(self) -> Option<model::Event> {
-        use base64::Engine as _;
-        let data = match (self.data, self.data_base64) {
-            (Some(text), _) => model::Payload::Text(text),
-            (None, Some(data)) => model::Payload::Binary(
-                base64::engine::general_purpose::STANDARD
-                    .decode(data)
-                    .ok()?,
-            ),
-            (None, None) => model::Payload::Text(String::new()),
-        };
+        let data = payload(self.data, self.data_base64)?;
         Some(model::Event {
             id: self.id,
             origin: self.source,
@@ -626,8 +644,22 @@ impl EventView {
             attributes: event.attributes.iter().cloned().collect(),
             data,
             data_base64,
+            cut: None,
         }
     }
+}
+
+/// The reverse of [`text_or_base64`]; `None` if it is not base64.
+fn payload(text: Option<String>, base64: Option<String>) -> Option<model::Payload> {
+    use base64::Engine as _;
+    Some(match (text, base64) {
+        (Some(text), _) => model::Payload::Text(text),
+        (None, Some(data)) => {
+            let engine = base64::engine::general_purpose::STANDARD;
+            model::Payload::Binary(engine.decode(data).ok()?)
+        }
+        (None, None) => model::Payload::Text(String::new()),
+    })
 }
 
 fn text_or_base64(payload: &model::Payload) -> (Option<String>, Option<String>) {

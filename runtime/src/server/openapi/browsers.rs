@@ -85,8 +85,8 @@ pub(super) fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             "/v1/stream",
             "stream",
             "Server-sent events without an end. `snapshot`: `boot`, `build`, `time`, and under `weir`, `sources`, `lanes`, `channels` and `jobs` the fields of \
-             each, as the other routes have them; members of members are joined by a dot, whole numbers are texts, and there are times in place \
-             of ages. `changes`: the fields that have changed since the last event, null for what is gone. `beat`: nothing was said for 10 s. \
+             each, as the other routes have them, of channels those that are shown of all at once; members of members are joined by a dot, whole numbers are texts, and there are times in place \
+             of ages and counts in place of rates. `changes`: the fields that have changed since the last event, null for what is gone. `beat`: nothing was said for 10 s. \
              `bye`: the token or session has ended, `why` is the code of the problem. Texts longer than 300 bytes are cut. \
              503: there are as many streams as there may be.",
             text(&["text/event-stream"], "The events."),

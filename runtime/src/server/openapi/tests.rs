@@ -232,9 +232,12 @@ async fn what_is_answered_is_what_the_document_says() {
             }
         }
     }
-    // The one route with two kinds of responses, and the mistakes of senders.
+    // Routes with two kinds of responses, and the mistakes of senders.
     for (method, path, body) in [
         ("GET", "/v1/entities/product?key=4711", ""),
+        ("GET", "/v1/entities/product?key=4711&facet=price.de", ""),
+        ("GET", "/v1/entities/product?key=4711&facet=nope", ""),
+        ("GET", "/v1/entities/product?key=4711&cut=true", ""),
         ("POST", "/v1/sources/erp/events", "foreign"),
         ("POST", "/v1/sources/erp/events", "malformed"),
         ("POST", "/v1/sources/erp/events", "unsigned"),

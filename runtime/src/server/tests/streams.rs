@@ -217,6 +217,59 @@ async fn however_many_channels_there_are_a_stream_carries_20_kb_a_second() {
     );
 }
 
+// A browser that is suspended never reads, and never closes.
+#[tokio::test]
+async fn who_never_reads_loses_the_place() {
+    let fake = Arc::new(Fake::default());
+    // More than the system takes for a client that reads nothing.
+    *fake.more_channels.lock().unwrap() = 30_000;
+    let limits = Limits {
+        streams_max: 1,
+        ..short()
+    };
+    let server = start(&fake, limits).await;
+    let ask = async || {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(server.ingest_addr()).await.unwrap();
+        let request = b"GET /v1/stream HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        stream
+    };
+    let _silent = ask().await;
+    let taken = async {
+        while fake.looks.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), taken).await.unwrap();
+    let freed = async {
+        loop {
+            let mut status = [0; 12];
+            ask().await.read_exact(&mut status).await.unwrap();
+            if status.ends_with(b"200") {
+                break;
+            }
+            assert!(status.ends_with(b"503"));
+        }
+    };
+    timeout(Duration::from_secs(30), freed)
+        .await
+        .expect("its place is free again");
+}
+
+// The first event of 108 channels was 100 kB, most of it of no use to a page that shows all of them.
+#[tokio::test]
+async fn the_first_event_of_108_channels_is_short() {
+    let fake = Arc::new(Fake::default());
+    *fake.more_channels.lock().unwrap() = 106;
+    let server = start(&fake, often()).await;
+    let snapshot = Reader::open(&server, "").await.named("snapshot").await;
+    assert_eq!(snapshot["channels"].as_object().unwrap().len(), 108);
+    let bytes = snapshot.to_string().len();
+    assert!(bytes < 40_000, "{bytes} bytes");
+}
+
 #[tokio::test]
 async fn readers_of_streams_do_not_keep_the_operator_out() {
     let fake = Arc::new(Fake::default());
