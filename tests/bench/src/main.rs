@@ -28,6 +28,8 @@ mod feed;
 mod hot;
 mod ingest;
 mod isolation;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod limited;
 mod listening;
 mod load;
@@ -119,6 +121,9 @@ enum BenchCommand {
     Search(FullArgs),
     /// 500,000 documents to a real nats-server, beside the client library alone
     Nats(FullArgs),
+    /// 500,000 documents to Kafka, beside librdkafka alone
+    #[cfg(feature = "kafka")]
+    Kafka(FullArgs),
     /// 500,000 entities to a table of PostgreSQL, beside `COPY`
     Postgres(FullArgs),
     /// A drift check of 1.5 million entities in PostgreSQL, of which some were changed there
@@ -361,6 +366,8 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Outage(args) => outage::run(&args, out),
         BenchCommand::Search(args) => search::run(&args, out),
         BenchCommand::Nats(args) => nats::run(&args, out),
+        #[cfg(feature = "kafka")]
+        BenchCommand::Kafka(args) => kafka::run(&args, out),
         BenchCommand::Postgres(args) => postgres::run(&args, out),
         BenchCommand::Drift(args) => drift::run(&args, out),
         BenchCommand::Feed(args) => feed::run(&args, out),
