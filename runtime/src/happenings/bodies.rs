@@ -2,12 +2,13 @@
 //!
 //! A channel remembers of what it delivered a digest only. While the body is here, a page can show what has
 //! changed in a rendering. The bodies are those that were sent: nothing is copied.
+//!
+//! Many thousand are kept in a second, and hardly one is ever asked for. So they are in the order in which
+//! they came, and whoever asks goes through them from the newest on.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-
-use hashbrown::HashMap;
 
 use super::{Hash, Who};
 use crate::model::Rendering;
@@ -39,18 +40,27 @@ impl Default for Bodies {
 
 #[derive(Debug, Default)]
 struct Kept {
-    bodies: HashMap<(Who, Hash), (u64, Body)>,
-    /// The oldest first, with the number of each. One that was delivered again has another number.
-    order: VecDeque<((Who, Hash), u64, u64)>,
-    number: u64,
+    /// The oldest first.
+    bodies: VecDeque<Delivered>,
     bytes: u64,
+}
+
+/// What a channel delivered of an entity.
+#[derive(Debug)]
+struct Delivered {
+    entity: Hash,
+    who: Who,
+    bytes: u64,
+    /// `None` if the body is larger than all that may be kept.
+    body: Option<Body>,
 }
 
 impl Bodies {
     /// Bounds the memory; 0 keeps nothing.
     pub fn limit(&self, bytes_max: u64) {
         self.bytes_max.store(bytes_max, Relaxed);
-        lock(&self.kept).shrink_to(bytes_max);
+        let gone = lock(&self.kept).beyond(bytes_max);
+        drop(gone);
     }
 
     pub(super) fn keep(&self, who: Who, delivered: impl Iterator<Item = (Hash, Body)>) {
@@ -58,45 +68,46 @@ impl Bodies {
         if bytes_max == 0 {
             return;
         }
-        let mut kept = lock(&self.kept);
-        for (entity, body) in delivered {
-            let length = body.as_ref().map_or(0, |body| body.body.as_bytes().len());
-            let (key, bytes) = ((who, entity), length as u64 + OVERHEAD);
-            if bytes > bytes_max {
-                kept.bodies.remove(&key);
-                continue;
+        // Channels wait for this lock, so nothing is freed under it.
+        let gone = {
+            let mut kept = lock(&self.kept);
+            for (entity, body) in delivered {
+                let length = body.as_ref().map_or(0, |body| body.body.as_bytes().len());
+                let bytes = length as u64 + OVERHEAD;
+                let fits = bytes <= bytes_max;
+                let bytes = if fits { bytes } else { OVERHEAD };
+                kept.bytes += bytes;
+                kept.bodies.push_back(Delivered {
+                    entity,
+                    who,
+                    bytes,
+                    body: fits.then_some(body),
+                });
             }
-            kept.number += 1;
-            let number = kept.number;
-            kept.bytes += bytes;
-            kept.order.push_back((key, number, bytes));
-            kept.bodies.insert(key, (number, body));
-            kept.shrink_to(bytes_max);
-        }
+            kept.beyond(bytes_max)
+        };
+        drop(gone);
     }
 
     pub(super) fn get(&self, who: Who, entity: Hash) -> Option<Body> {
         let kept = lock(&self.kept);
-        kept.bodies
-            .get(&(who, entity))
-            .map(|(_, body)| body.clone())
+        let mut newest_first = kept.bodies.iter().rev();
+        let found = newest_first.find(|it| it.entity == entity && it.who == who);
+        found?.body.clone()
     }
 }
 
 impl Kept {
-    fn shrink_to(&mut self, bytes_max: u64) {
+    /// Takes the oldest out, as many as there are too many.
+    fn beyond(&mut self, bytes_max: u64) -> Vec<Delivered> {
+        let mut gone = Vec::new();
         while self.bytes > bytes_max
-            && let Some((key, number, bytes)) = self.order.pop_front()
+            && let Some(oldest) = self.bodies.pop_front()
         {
-            self.bytes -= bytes;
-            if self
-                .bodies
-                .get(&key)
-                .is_some_and(|(newest, _)| *newest == number)
-            {
-                self.bodies.remove(&key);
-            }
+            self.bytes -= oldest.bytes;
+            gone.push(oldest);
         }
+        gone
     }
 }
 

@@ -18,10 +18,11 @@ use crate::clock::{Phase, round};
 use crate::post::{CONNECTIONS, Request, Tally, post};
 use crate::probes::Probes;
 use crate::progress::Progress;
+use crate::readers::Readers;
 use crate::recorder::Recorder;
 use crate::report::Report;
 use crate::stage::Stage;
-use crate::{FullArgs, built, unreachable};
+use crate::{CycleArgs, FullArgs, built, unreachable};
 use weir::inside::cli::{CommandResult, Failure};
 
 /// Products at full size.
@@ -36,11 +37,17 @@ pub(super) struct Shops {
 }
 
 /// Measures the cycle, then the same again with nothing changed.
-pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
+pub(super) fn run(args: &CycleArgs, out: &mut String) -> CommandResult {
+    let CycleArgs { full: args, looks } = args;
     let mut report = Report::new("cycle", args.scale);
-    let shops = Shops::fill(args, &mut report)?;
+    let shops = Shops::fill_with(args, &mut report, |configuration| {
+        looks.configure(configuration);
+    })?;
     shops.stage.api().settled(&shops.recorder)?;
+    let readers = Readers::start(shops.stage.address(), looks.readers)?;
     shops.cycle(&mut report)?;
+    readers.check(looks.readers)?;
+    drop(readers);
     shops.again(&mut report)?;
     shops.close(report, args, out)
 }
@@ -48,17 +55,13 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
 /// Measures only the repetition with nothing changed.
 pub(super) fn run_again(args: &FullArgs, out: &mut String) -> CommandResult {
     let mut report = Report::new("again", args.scale);
-    let shops = Shops::fill(args, &mut report)?;
+    let shops = Shops::fill_with(args, &mut report, |_| {})?;
     shops.stage.api().settled(&shops.recorder)?;
     shops.again(&mut report)?;
     shops.close(report, args, out)
 }
 
 impl Shops {
-    fn fill(args: &FullArgs, report: &mut Report) -> Result<Shops, Failure> {
-        Shops::fill_with(args, report, |_| {})
-    }
-
     /// Loads the catalogue while the channels are paused, then lets them deliver all of it. `extend` adds to
     /// the configuration.
     pub(super) fn fill_with(

@@ -18,6 +18,7 @@ use crate::clock::round;
 use crate::events::{Products, System};
 use crate::load::{Load, Work};
 use crate::post::Tally;
+use crate::readers::Readers;
 use crate::recorder::Recorder;
 use crate::{IngestArgs, clock, component, folder, unreachable};
 use weir::inside::app::{App, Options};
@@ -53,7 +54,7 @@ pub(super) struct Figures {
     syncs_per_second: f64,
     events_a_sync: f64,
     changes: Changes,
-    /// Processor time of all threads except the generator's.
+    /// Processor time of all threads except those of the generator and the readers.
     weir_cpu_us_an_event: f64,
     generator_cpu_us_an_event: f64,
     cores_used: f64,
@@ -164,6 +165,8 @@ fn drive(
     load.send(Work::Drawn(time.min(WARM_UP_MAX)))?;
 
     eprintln!("measuring for {} s", time.as_secs());
+    let reading = |failure: Failure| failure.to_string();
+    let readers = Readers::start(load.address, args.looks.readers).map_err(reading)?;
     let (cpu, threads, commits, delivered) = (
         clock::process_cpu(),
         clock::thread_cpu_by_kind(),
@@ -176,6 +179,8 @@ fn drive(
         clock::since(&threads, clock::thread_cpu_by_kind()),
     );
     let (after, delivered) = (store.figures(), recorder.held().delivered() - delivered);
+    readers.check(args.looks.readers).map_err(reading)?;
+    let of_readers = threads.get("reader").copied().unwrap_or_default();
 
     let rss_mib = clock::Memory::of("self").resident_mib;
     let Tally {
@@ -214,7 +219,7 @@ fn drive(
             unchanged: tally.unchanged,
             stale: tally.stale,
         },
-        weir_cpu_us_an_event: each(cpu.saturating_sub(tally.cpu)),
+        weir_cpu_us_an_event: each(cpu.saturating_sub(tally.cpu + of_readers)),
         generator_cpu_us_an_event: each(tally.cpu),
         cores_used: round(cpu.as_secs_f64() / wall, 2),
         cpu_us_an_event: threads
@@ -264,7 +269,7 @@ fn configuration(args: &IngestArgs, recorder: &Recorder) -> Result<String, Failu
             json!({ "entity": "product", "facets": facets, "target": target, "batch": 64 }),
         );
     }
-    let all = json!({
+    let mut all = json!({
         "config_version": 1,
         "server": { "listen": "127.0.0.1:0", "reload": "signal" },
         "store": { "path": "data" },
@@ -273,6 +278,7 @@ fn configuration(args: &IngestArgs, recorder: &Recorder) -> Result<String, Failu
         "sources": sources,
         "channels": channels,
     });
+    args.looks.configure(&mut all);
     toml::to_string(&all).map_err(|error| unreachable("no configuration", error))
 }
 

@@ -28,6 +28,8 @@ mod feed;
 mod hot;
 mod ingest;
 mod isolation;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod limited;
 mod listening;
 mod load;
@@ -45,9 +47,11 @@ mod postgres;
 mod postgres_server;
 mod probes;
 mod progress;
+mod readers;
 mod recorder;
 mod report;
 mod search;
+mod seeing;
 mod soak;
 mod stage;
 mod swap;
@@ -90,7 +94,7 @@ enum BenchCommand {
     Overhead(OverheadArgs),
     /// One facet of 1.5 million products changes; 18 sites render and get all of it, with urgent
     /// prices in between; then everything again, unchanged
-    Cycle(FullArgs),
+    Cycle(CycleArgs),
     /// 18 sites render 1.5 million products again, and nothing differs
     Again(FullArgs),
     /// Black Friday: 18 shops, a search engine, a feed and a dead channel under steady events with bursts, and
@@ -117,12 +121,17 @@ enum BenchCommand {
     Search(FullArgs),
     /// 500,000 documents to a real nats-server, beside the client library alone
     Nats(FullArgs),
+    /// 500,000 documents to Kafka, beside librdkafka alone
+    #[cfg(feature = "kafka")]
+    Kafka(FullArgs),
     /// 500,000 entities to a table of PostgreSQL, beside `COPY`
     Postgres(FullArgs),
     /// A drift check of 1.5 million entities in PostgreSQL, of which some were changed there
     Drift(FullArgs),
     /// A feed of 1.5 million records is built whole, and again after one in a hundred has changed
     Feed(FullArgs),
+    /// What it costs that Weir can be looked at, in pairs of `cycle` and `ingest`, and how long a look takes
+    Seeing(FullArgs),
     /// How long the small requests of a source wait while another keeps the writer busy
     Turns(FullArgs),
     /// Start with 1.5 million entities and 18 channels after kill -9 under load, and the number of
@@ -161,7 +170,37 @@ struct IngestArgs {
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
     #[command(flatten)]
+    looks: LookArgs,
+    #[command(flatten)]
     common: Common,
+}
+
+/// Arguments of `weir-bench cycle`.
+#[derive(Clone, Debug, Args)]
+struct CycleArgs {
+    #[command(flatten)]
+    full: FullArgs,
+    #[command(flatten)]
+    looks: LookArgs,
+}
+
+/// What is kept for those who look at a running Weir, and how many do. `weir-bench seeing` compares it.
+#[derive(Clone, Debug, Args)]
+struct LookArgs {
+    /// Memory for the bodies that were delivered last, as in `server.bodies`; default: Weir's own
+    #[arg(long, value_name = "SIZE")]
+    bodies: Option<String>,
+    /// Clients that read `/v1/stream` while it is measured
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    readers: usize,
+}
+
+impl LookArgs {
+    fn configure(&self, configuration: &mut serde_json::Value) {
+        if let Some(bodies) = &self.bodies {
+            configuration["server"]["bodies"] = bodies.as_str().into();
+        }
+    }
 }
 
 /// Arguments of `weir-bench overhead`.
@@ -327,9 +366,12 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Outage(args) => outage::run(&args, out),
         BenchCommand::Search(args) => search::run(&args, out),
         BenchCommand::Nats(args) => nats::run(&args, out),
+        #[cfg(feature = "kafka")]
+        BenchCommand::Kafka(args) => kafka::run(&args, out),
         BenchCommand::Postgres(args) => postgres::run(&args, out),
         BenchCommand::Drift(args) => drift::run(&args, out),
         BenchCommand::Feed(args) => feed::run(&args, out),
+        BenchCommand::Seeing(args) => seeing::run(&args, out),
         BenchCommand::Turns(args) => turns::run(&args, out),
         BenchCommand::Open(args) => open::run(&args, out),
         BenchCommand::Swap(args) => swap::run(&args, out),

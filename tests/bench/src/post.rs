@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -207,9 +208,8 @@ impl Connection {
         self.request.clear();
         self.request.extend_from_slice(head.as_bytes());
         self.request.extend_from_slice(body);
-        let accepted = tokio::time::timeout(PATIENCE, self.exchange()).await;
-        let accepted =
-            accepted.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))??;
+        let body = self.exchange("202").await?;
+        let accepted: Accepted = serde_json::from_slice(&self.answer[body]).map_err(text)?;
         if accepted.events.accepted != *events {
             return Err(format!(
                 "not all {events} events of {source} were accepted: {accepted:?}"
@@ -218,8 +218,24 @@ impl Connection {
         Ok(accepted)
     }
 
-    /// Sends the bytes in `request` and reads the response, which must have a length.
-    async fn exchange(&mut self) -> Result<Accepted, String> {
+    /// Reads what this route responds.
+    ///
+    /// # Errors
+    /// The response, if it is not a `200`.
+    pub(super) async fn get(&mut self, route: &str) -> Result<&[u8], String> {
+        self.request = format!("GET {route} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").into_bytes();
+        let body = self.exchange("200").await?;
+        Ok(&self.answer[body])
+    }
+
+    /// Sends the bytes in `request` and reads the response into `answer`, where its body is returned. It must
+    /// have this status, and a length.
+    async fn exchange(&mut self, status: &str) -> Result<Range<usize>, String> {
+        let exchanged = tokio::time::timeout(PATIENCE, self.exchange_in_time(status)).await;
+        exchanged.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))?
+    }
+
+    async fn exchange_in_time(&mut self, status: &str) -> Result<Range<usize>, String> {
         self.stream.write_all(&self.request).await.map_err(text)?;
         let answer = &mut self.answer;
         answer.clear();
@@ -243,15 +259,14 @@ impl Connection {
                     return Err(text(io::ErrorKind::UnexpectedEof));
                 }
             }
-            let body = &answer[body];
-            if !head.starts_with("http/1.1 202") {
+            if !head.starts_with(&format!("http/1.1 {status}")) {
                 return Err(format!(
                     "answered {}: {}",
                     head.lines().next().unwrap_or_default(),
-                    String::from_utf8_lossy(body)
+                    String::from_utf8_lossy(&answer[body])
                 ));
             }
-            return serde_json::from_slice(body).map_err(text);
+            return Ok(body);
         }
     }
 }

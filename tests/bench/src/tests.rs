@@ -272,6 +272,15 @@ fn deliveries_to_nats_are_measured_beside_the_client_library_alone() {
     assert!(figures["ratio"].as_f64() > Some(0.0), "{report}");
 }
 
+#[cfg(feature = "kafka")]
+#[test]
+fn deliveries_to_kafka_are_measured_beside_the_library_alone() {
+    let report = small("kafka", "0.01");
+    let figures = &report["figures"];
+    assert_eq!(figures["records_of_weir"], 5_000, "{report}");
+    assert!(figures["ratio"].as_f64() > Some(0.0), "{report}");
+}
+
 #[test]
 fn rows_of_a_table_are_measured_beside_copy() {
     if parts::part("postgres", "weir-bench postgres").is_none() {

@@ -119,3 +119,21 @@ fn swaps_under_load_lose_nothing_and_fail_nothing() {
         "{report}"
     );
 }
+
+#[test]
+fn what_can_be_seen_is_measured_in_pairs_with_and_without_it() {
+    let report = measured("seeing", &["--scale", "0.01"]);
+    for figure in [
+        "entity_p99_ms",
+        "all_channels_p99_ms",
+        "receipt_after_the_last_answer_max_ms",
+        "stream_bytes_per_second",
+        "cycle_processor_time_ratio",
+        "ingest_processor_time_ratio",
+    ] {
+        assert!(
+            report["figures"][figure].as_f64() > Some(0.0),
+            "{figure}: {report}"
+        );
+    }
+}
