@@ -41,8 +41,8 @@ fn is_told(receiver: &Receiver, expected: &[&str]) {
 
 /// The last notice.
 fn last(receiver: &Receiver) -> Value {
-    let taken = receiver.deliveries().into_iter().filter(|it| it.applied);
-    taken.last().expect("a notice").json()
+    let mut taken = receiver.deliveries().into_iter().filter(|it| it.applied);
+    taken.next_back().expect("a notice").json()
 }
 
 fn lamp(value: u32) -> [Value; 1] {
