@@ -1,3 +1,5 @@
+//! What taps take, what they leave out, and what they cost.
+
 use std::time::Duration;
 
 use super::story::{BodyStory, ChangeStory, DeliveryStory, EventStory};
