@@ -67,6 +67,8 @@ impl Side {
 /// What was seen so far.
 #[derive(Default)]
 struct Seen {
+    /// Whether the tap was opened.
+    began: bool,
     shown: u64,
     figures: Value,
 }
@@ -83,7 +85,9 @@ pub(super) async fn run(args: TapArgs, out: &mut impl Write) -> CommandResult {
         result = follow(&client, side, &args, out, &mut seen) => result,
         () = ended() => Ok(true),
     };
-    seen.report();
+    if seen.began {
+        seen.report();
+    }
     result
 }
 
@@ -136,6 +140,7 @@ async fn follow(
         ],
     );
     let mut events = client.events(&route).await?;
+    seen.began = true;
     complain(&format!(
         "tapping {word} {}, at most {sample} a second; Ctrl-C ends",
         plain(&args.name)
@@ -171,7 +176,7 @@ async fn show(
         let event = events.next().await?;
         let data: Value = read(&event.data)?;
         let text = match (event.name.as_str(), args.remote.json) {
-            ("item", true) => format!("{data}\n"),
+            ("item", true) => format!("{}\n", event.data),
             ("item", false) => match side {
                 Side::Source => block::event(&read::<EventStory>(&event.data)?, args.full),
                 Side::Channel => block::delivery(&read::<DeliveryStory>(&event.data)?, args.full),

@@ -312,8 +312,13 @@ impl BodyStory {
         }
     }
 
-    /// The beginning of a body of `whole` bytes.
-    pub fn beginning(content_type: Option<&str>, beginning: &[u8], whole: u64) -> BodyStory {
+    /// The beginning of a body of `whole` bytes. Without its secrets it may be all of it and shorter.
+    pub fn beginning(
+        content_type: Option<&str>,
+        beginning: &[u8],
+        whole: u64,
+        is_cut: bool,
+    ) -> BodyStory {
         // A character may have been cut in the middle.
         let text = match std::str::from_utf8(beginning) {
             Ok(text) => Some(text),
@@ -325,7 +330,7 @@ impl BodyStory {
         BodyStory {
             content_type: content_type.map(|it| cut(it, VALUE_BYTES)),
             bytes: whole,
-            cut: (beginning.len() as u64) < whole,
+            cut: is_cut,
             text: text.map(str::to_owned),
             base64: text.is_none().then(|| STANDARD.encode(beginning)),
         }

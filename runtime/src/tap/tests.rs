@@ -1,3 +1,5 @@
+//! What taps take, what they leave out, and what they cost.
+
 use std::time::Duration;
 
 use super::story::{BodyStory, ChangeStory, DeliveryStory, EventStory};
@@ -164,8 +166,8 @@ fn a_story_has_a_bounded_size() {
 #[test]
 fn a_beginning_that_ends_within_a_character_is_text() {
     let text = "ää".as_bytes();
-    let shown = BodyStory::beginning(None, &text[..3], 4);
+    let shown = BodyStory::beginning(None, &text[..3], 4, true);
     assert_eq!((shown.text.as_deref(), shown.cut), (Some("ä"), true));
-    let bytes = BodyStory::beginning(None, &[0xff, 0xfe], 2);
+    let bytes = BodyStory::beginning(None, &[0xff, 0xfe], 2, false);
     assert_eq!((bytes.text, bytes.base64.as_deref()), (None, Some("//4=")));
 }

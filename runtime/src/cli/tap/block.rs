@@ -115,7 +115,7 @@ fn request(made: &RequestStory, full: bool, lines: &mut Lines) {
     match &made.sent {
         Some(sent) => {
             let (method, url) = (plain(&sent.method), plain(&sent.url));
-            let text = format!("{method} {url}  {} bytes{together}", sent.bytes);
+            let text = format!("{method} {url}  {}{together}", bytes(sent.bytes));
             lines.field("request", &text);
             headers(&sent.headers, lines);
         }
@@ -132,6 +132,11 @@ fn request(made: &RequestStory, full: bool, lines: &mut Lines) {
             &format!("none in {} ms: {}", made.took_ms, plain(error)),
         );
     }
+}
+
+fn bytes(count: u64) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} byte{plural}")
 }
 
 #[derive(Default)]
@@ -178,7 +183,7 @@ impl Lines {
     /// A body: on one line, or with all of its lines.
     fn body(&mut self, name: &str, body: &BodyStory, full: bool) {
         let media = body.content_type.as_deref().map(plain).unwrap_or_default();
-        let mut head = format!("{name:<8}  {} bytes  {media}", body.bytes);
+        let mut head = format!("{name:<8}  {}  {media}", bytes(body.bytes));
         let text = match (&body.text, &body.base64) {
             (Some(text), _) => text,
             (None, Some(base64)) => {

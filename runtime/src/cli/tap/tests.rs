@@ -118,7 +118,7 @@ fn an_event_is_a_block_that_nobody_can_forge() {
   data      13 bytes  application/json  {\"sku\": 4711}
   plugin    erp@3fa9c1b2d0e4  mapper  mapped
       info: one\\u001b[2Jline
-  change  product/47\\n11 stock version 7 (urgent)  1 bytes  application/json  5
+  change  product/47\\n11 stock version 7 (urgent)  1 byte  application/json  5
   store     1 committed; sequence 42
 ";
     assert_eq!(block::event(&event_story(), false), expected);

@@ -191,11 +191,13 @@ fn request(made: &MadeRequest, full: bool) -> RequestStory {
             bytes: exchange.bytes(),
         }),
         answer: answer.map(|(exchange, answer)| {
-            let beginning = &answer.beginning[..answer.beginning.len().min(body_bytes(full))];
+            let most = answer.beginning.len().min(body_bytes(full));
+            let is_cut = answer.is_cut || most < answer.beginning.len();
+            let (media, beginning) = (answer.content_type(), &answer.beginning[..most]);
             AnswerStory {
                 status: answer.status(),
                 headers: told(exchange.headers_of(answer)),
-                body: BodyStory::beginning(answer.content_type(), beginning, answer.bytes),
+                body: BodyStory::beginning(media, beginning, answer.bytes, is_cut),
             }
         }),
         error: exchange

@@ -68,6 +68,7 @@ impl Noting {
             status: parts.status,
             headers: parts.headers.clone(),
             beginning: redactor.redact_beginning(body, ANSWER_BYTES_MAX),
+            is_cut: body.len() > ANSWER_BYTES_MAX,
             bytes: body.len() as u64,
         });
         let exchange = Exchange {
@@ -95,6 +96,8 @@ pub(crate) struct Answer {
     headers: HeaderMap,
     /// The beginning of the body, without secrets.
     pub(crate) beginning: Vec<u8>,
+    /// Whether there is more of it.
+    pub(crate) is_cut: bool,
     /// The length of the whole body.
     pub(crate) bytes: u64,
 }
