@@ -38,6 +38,7 @@ mod slow;
 mod starts;
 mod swaps;
 mod synced;
+mod traces;
 mod trouble;
 mod windows;
 mod wrong_input;
