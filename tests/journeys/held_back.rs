@@ -272,7 +272,7 @@ fn a_mapper_that_maps_nothing_any_more_waits_for_a_confirmation() {
                 && told.contains("weir plugin confirm mapper"),
             "{answer:#}"
         );
-        assert!(held_back(stage, "mapper"));
+        is_held_back(stage, "mapper", true);
     };
     let answer = stage.reload_files();
     refused(&stage, answer);

@@ -45,6 +45,7 @@ mod slow;
 mod starts;
 mod swaps;
 mod synced;
+mod traces;
 mod trouble;
 mod watching;
 mod windows;

@@ -13,6 +13,8 @@ pub mod guests;
 pub mod http;
 pub mod ledger;
 pub mod moto;
+#[allow(dead_code)]
+pub mod otlp;
 pub mod parts;
 #[allow(dead_code)]
 pub mod postgres;
