@@ -65,7 +65,9 @@ impl Wanted {
 
 /// The points of all sources and channels.
 #[derive(Debug, Default)]
-pub struct Points(Mutex<BTreeMap<(Side, Arc<str>), Arc<Point>>>);
+pub struct Points(Mutex<Named>);
+
+type Named = BTreeMap<(Side, Arc<str>), Arc<Point>>;
 
 impl Points {
     /// The point of a source or a channel. It stays the same when a reload replaces either.

@@ -196,7 +196,8 @@ fn a_channel_that_comes_back_fills_the_bucket_that_was_made_anew_without_it() {
     };
     holds(1, &["page.home"]);
     // The outcomes have been settled too.
-    (stage.settles("pages"), stage.settles("bus"));
+    stage.settles("pages");
+    stage.settles("bus");
 
     stage.reloads(&alone);
     let gone = reader

@@ -53,9 +53,9 @@ fn each_parameter_that_is_described_is_accepted() {
             let by_key = free.iter().any(|parameter| parameter["name"] == "key");
             let alone = free.iter().map(|parameter| {
                 let name = parameter["name"].as_str().filter(|_| of_entity);
-                // A receipt is that of one entity, and waits for a sequence.
+                // A receipt is that of one entity, and waits for a sequence; the values of one entity are cut.
                 let goes_with: &[&str] = match (name, by_key) {
-                    (Some("sequence"), true) => &["key=lamp"],
+                    (Some("sequence" | "cut" | "facet"), true) => &["key=lamp"],
                     (Some("wait"), true) => &["key=lamp", "sequence=1"],
                     (Some("wait"), false) => &["sequence=1"],
                     _ => &[],
@@ -65,7 +65,8 @@ fn each_parameter_that_is_described_is_accepted() {
             });
             let together = free.iter().filter(|parameter| {
                 let name = parameter["name"].as_str().expect("a name");
-                let one_entity = by_key && ["key", "sequence", "wait"].contains(&name);
+                let one_entity =
+                    by_key && ["key", "sequence", "wait", "cut", "facet"].contains(&name);
                 name != "all" && !(of_entity && one_entity)
             });
             let together: Vec<String> = together.map(|parameter| filled(parameter)).collect();

@@ -256,7 +256,8 @@ fn a_reload_keeps_what_a_receiver_was_told() {
     is_told(&comes, &["tripped target shop"]);
     // Another target of the same name is not known to be well. While the channel is paused it is not tried.
     stage.operate("shop", "pause");
-    stage.reloads(&notify(&with_bell, &comes, "").replace("\"1s\"", "\"2s\""));
+    stage
+        .reloads(&notify(&with_bell, &comes, "").replace("timeout = \"30s\"", "timeout = \"29s\""));
     is_told(&bell, &["tripped target shop", "recovered target shop"]);
     let notice = last(&bell);
     let reason = notice["data"]["reason"].as_str().expect("a text");

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::browser::Browser;
 use crate::support::proxy::{Proxy, Way};
 use crate::support::stage::CATALOG;
-use crate::support::{Act, Stage, change, eventually, within};
+use crate::support::{Stage, change, eventually, within};
 
 /// A stream, read event by event.
 struct Stream(BufReader<TcpStream>);
@@ -324,7 +324,7 @@ fn a_page_that_is_left_open_does_not_grow() {
             "the page has ticked so often",
             || {
                 let turn = next();
-                if turn % 20 == 0 {
+                if turn.is_multiple_of(20) {
                     stage.takes("pim", &[change("lamp", "content", json!(turn))]);
                 }
                 let now = browser.run("return window.ticks", &[]).as_u64()?;
@@ -369,8 +369,8 @@ fn a_sweep_shows_how_far_it_is() {
     stage.takes("pim", &changes);
     stage.settles("shop");
     stage.swept("shop");
-    // Nothing is delivered while it is looked at.
-    stage.shop.does(|_| Act::Answer(503));
+    // Nothing is rendered while it is looked at.
+    stage.operate("shop", "pause");
     stage.operate("shop", "resync");
     let sweep = eventually("a sweep runs", || {
         let view = stage.channel("shop");
@@ -390,7 +390,7 @@ fn a_sweep_shows_how_far_it_is() {
         browser.sees("its progress", "!document.querySelector('progress').hidden");
         browser.shows("% of about");
     }
-    stage.shop.does(|_| Act::Answer(200));
+    stage.operate("shop", "resume");
     let ended = within(Duration::from_secs(120), "it ends", || {
         let sweep = stage.channel("shop")["last_sweep"].clone();
         sweep["ended"].is_string().then_some(sweep)

@@ -466,7 +466,7 @@ fn the_address_and_the_headers_of_a_collector_are_checked_and_hidden() {
     );
     let shown = stage.weir().get("/v1/config").json();
     assert_eq!(
-        shown["telemetry"]["headers"],
+        shown["config"]["telemetry"]["headers"],
         json!({"x-key": "[secret]"}),
         "{shown:#}"
     );

@@ -96,7 +96,7 @@ pub fn request(
     Connection::open(host)?.exchange(method, path, &headers, body)
 }
 
-/// Reads the head and the body of a response.
+/// Reads the head and the body of a response. A stream of events has no end, so its body is left.
 fn read_reply(stream: &mut impl BufRead) -> io::Result<Reply> {
     let (first, headers) = read_head(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let wrong = || {
@@ -110,7 +110,13 @@ fn read_reply(stream: &mut impl BufRead) -> io::Result<Reply> {
         .nth(1)
         .and_then(|status| status.parse().ok())
         .ok_or_else(wrong)?;
-    let body = read_body(stream, &headers)?;
+    let is_endless = headers
+        .iter()
+        .any(|(name, value)| name == "content-type" && value.starts_with("text/event-stream"));
+    let body = match is_endless {
+        true => Vec::new(),
+        false => read_body(stream, &headers)?,
+    };
     Ok(Reply {
         status,
         headers,

@@ -171,24 +171,29 @@ const HEARD_BYTES_MAX: usize = 16 << 10;
 
 /// Lines that plugins have logged, each with its plugin, for whoever looks at the items of a call.
 #[derive(Debug, Default)]
-pub(super) struct Heard(Mutex<(usize, Vec<(Arc<str>, Line)>)>);
+pub(super) struct Heard(Mutex<Lines>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: usize,
+    of: Vec<(Arc<str>, Line)>,
+}
 
 impl Heard {
     fn add(&self, plugin: &Arc<str>, level: Level, message: &str) {
         let mut heard = lock(&self.0);
-        let (bytes, lines) = &mut *heard;
         // An empty line takes memory too.
-        *bytes += message.len() + 64;
-        if *bytes <= HEARD_BYTES_MAX {
+        heard.bytes += message.len() + 64;
+        if heard.bytes <= HEARD_BYTES_MAX {
             let message = plain(message, usize::MAX);
-            lines.push((plugin.clone(), Line { level, message }));
+            heard.of.push((plugin.clone(), Line { level, message }));
         }
     }
 
     /// The lines of a plugin, in order.
     pub(super) fn of(&self, plugin: &str) -> Vec<Line> {
         let heard = lock(&self.0);
-        let lines = heard.1.iter().filter(|(by, _)| **by == *plugin);
+        let lines = heard.of.iter().filter(|(by, _)| **by == *plugin);
         lines.map(|(_, line)| line.clone()).collect()
     }
 }

@@ -150,7 +150,7 @@ fn a_story_has_a_bounded_size() {
     let bytes = BodyStory::new(None, &Payload::Binary(vec![0xff; 1 << 20]), true);
     assert!(bytes.cut && bytes.text.is_none());
     let change = || ChangeStory::new(&id("lamp"), "content", "normal", None, Some(&long), true);
-    let changes = vec![(); 4_096];
+    let changes = [(); 4_096];
     let event = EventStory::default().with_changes(changes.iter().map(|()| change()));
     assert_eq!(event.changes_total, Some(4_096));
     assert!(

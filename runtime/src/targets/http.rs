@@ -33,7 +33,7 @@ use bytes::Bytes;
 pub use hyper::Method;
 use hyper::Request;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::http::response::Parts;
+pub(super) use hyper::http::response::Parts;
 
 pub(crate) use self::address::ENCODED;
 pub use self::address::{Address, BadAddress};

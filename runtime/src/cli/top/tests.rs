@@ -132,7 +132,7 @@ fn what_is_wrong_comes_first_on_80_by_24() {
         .find(|line| line.starts_with("erp "))
         .expect("the source");
     assert!(
-        erp.contains("12") && erp.contains("11:06:40") && erp.contains('3'),
+        erp.contains(" 13 ") && erp.contains("11:06:40") && erp.contains('3'),
         "{erp}"
     );
     assert!(lines[23].starts_with("q ends"), "{lines:#?}");

@@ -183,7 +183,10 @@ async fn a_request_is_told_with_its_answer_and_without_secrets() {
         (answer.status, body),
         (200, Some(r#"{"ok":true,"you":"[secret]"}"#))
     );
-    assert!(!answer.body.cut, "it is whole, though it has become shorter");
+    assert!(
+        !answer.body.cut,
+        "it is whole, though it has become shorter"
+    );
     let whole = serde_json::to_string(&told).expect("JSON");
     for secret in [TOKEN, "T0123456789ABCDEF", "xy12"] {
         assert!(!whole.contains(secret), "{secret} in {whole}");

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http_body_util::BodyExt;
-use hyper::http::response::Parts;
 use memchr::memmem;
 use object_store::ClientOptions;
 use object_store::client::{
@@ -22,7 +21,7 @@ use object_store::client::{
 
 use super::place::Place;
 use crate::signature::Secret;
-use crate::targets::http::{Address, Connections, Egress, Wire, hints};
+use crate::targets::http::{Address, Connections, Egress, Parts, Wire, hints};
 use crate::targets::{Outcome, Unusable};
 
 /// Bytes of an answer in which the code of an error is looked for.
@@ -360,13 +359,14 @@ mod tests {
                 0..3,
             ),
         ) {
-            let mut response = hyper::Response::builder().status(status);
+            let mut response = HttpResponse::new(Vec::new().into());
+            *response.status_mut() = status.try_into().expect("a status");
             for (name, value) in headers {
-                if let Ok(value) = hyper::header::HeaderValue::from_bytes(&value) {
-                    response = response.header(name, value);
+                if let Ok(value) = value.try_into() {
+                    response.headers_mut().append(name, value);
                 }
             }
-            let (head, ()) = response.body(()).expect("a head").into_parts();
+            let (head, _) = response.into_parts();
             let seen = Seen::Answered(answered(&head, &body));
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
             for verb in [Verb::Put, Verb::Part, Verb::Delete, Verb::Look] {
