@@ -494,13 +494,15 @@ async fn lists_that_are_not_equally_long_are_refused_alone() {
         json!({"numbers": [[1], []]}),
         json!({"tags": [["a", "b"], ["c"]]}),
         json!({"tags": ["a", ["b"]]}),
+        // Versions before 17 have no list of empty lists.
+        json!({"tags": [[], []]}),
     ];
     let right = json!({"numbers": [[1, 2], [3, 4]], "tags": [["a"], [null]]});
     let mut items = vec![row("a", 1, &right)];
     for (content, at) in wrong.iter().zip(2..) {
         items.push(row(&format!("wrong{at}"), at, content));
     }
-    items.push(row("z", 9, &json!({"numbers": [], "tags": [[], []]})));
+    items.push(row("z", 9, &json!({"numbers": [], "tags": []})));
     // A statement fails whole, so its rows are sent again in smaller ones, in the end each alone.
     for outcome in table.put(&items).await {
         let is_split = matches!(
