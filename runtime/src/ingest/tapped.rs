@@ -188,31 +188,24 @@ impl Tapped {
     }
 
     fn plugins(&self, end: &ChainEnd) -> Vec<PluginStory> {
-        let mut told: Vec<PluginStory> = Vec::new();
-        for (label, role) in &self.stages {
+        let stages = match end {
+            ChainEnd::NotRun => &[][..],
+            _ => &self.stages[..],
+        };
+        let stages = stages.iter().map(|(label, role)| {
             let verdict = match end {
-                ChainEnd::NotRun => break,
                 ChainEnd::Dropped(name) if label.split('@').next() == Some(&**name) => "dropped",
                 ChainEnd::Failed(failed) if failed == label => "failed",
                 ChainEnd::Mapped(0) if *role == Role::Mapper => "nothing",
                 ChainEnd::Mapped(_) if *role == Role::Mapper => "mapped",
                 _ => "passed",
             };
-            told.push(PluginStory {
-                plugin: label.to_string(),
-                role: role.name().to_owned(),
-                verdict: verdict.to_owned(),
-                log: self
-                    .room
-                    .as_ref()
-                    .map(|room| room.lines_of(label))
-                    .unwrap_or_default(),
-            });
-            if matches!(verdict, "dropped" | "failed") {
-                break;
-            }
-        }
-        told
+            (&**label, role.name(), verdict)
+        });
+        let room = self.room.as_ref();
+        PluginStory::chain(stages, |plugin| {
+            room.map(|room| room.lines_of(plugin)).unwrap_or_default()
+        })
     }
 }
 

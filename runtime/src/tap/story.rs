@@ -278,6 +278,29 @@ impl WhyStory {
     }
 }
 
+impl PluginStory {
+    /// The plugins that an item came to, each with its role and what it made of the item, up to the one that let
+    /// it go no further. `lines` are what a plugin has logged.
+    pub fn chain<'a>(
+        stages: impl Iterator<Item = (&'a str, &'a str, &'static str)>,
+        lines: impl Fn(&str) -> Vec<String>,
+    ) -> Vec<PluginStory> {
+        let mut told = Vec::new();
+        for (plugin, role, verdict) in stages {
+            told.push(PluginStory {
+                plugin: plugin.to_owned(),
+                role: role.to_owned(),
+                verdict: verdict.to_owned(),
+                log: lines(plugin),
+            });
+            if matches!(verdict, "dropped" | "failed") {
+                break;
+            }
+        }
+        told
+    }
+}
+
 impl ReceivedStory {
     /// An event.
     pub fn new(event: &crate::model::Event, full: bool) -> ReceivedStory {

@@ -115,7 +115,7 @@ async fn post(
 ) -> Result<usize, String> {
     let mut connection = Connection::open(to).await?;
     let mut chance = fastrand::Rng::with_seed(42 + lane.len() as u64);
-    let mut posted = 0;
+    let (mut posted, began) = (0, Instant::now());
     let mut beat = tokio::time::interval(EVERY);
     // The delay is measured from the latest time at which the price should have been posted. Otherwise
     // a slow response would hide the delay of the prices after it (coordinated omission).
@@ -137,7 +137,13 @@ async fn post(
             body: Vec::new(),
         };
         catalogue::price(list, product, amount, version, &mut request.body);
-        connection.post(&request).await?;
+        connection.post(&request).await.map_err(|error| {
+            let seconds = began.elapsed().as_secs_f64();
+            format!(
+                "{error}; it was the {}th in lane {lane}, after {seconds:.1} s",
+                posted + 1
+            )
+        })?;
         posted += 1;
     }
     Ok(posted)

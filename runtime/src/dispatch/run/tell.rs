@@ -138,8 +138,7 @@ impl Run {
         };
         let chain = self.setup.chain.as_ref().filter(|_| !none_was_run);
         let stages = chain.map(|chain| chain.stages()).unwrap_or_default();
-        let mut told: Vec<PluginStory> = Vec::new();
-        for (at, (label, role)) in stages.iter().enumerate() {
+        let stages = stages.iter().enumerate().map(|(at, (label, role))| {
             let renders = *role == Role::Renderer;
             let verdict = match &prepared.content {
                 Content::There { .. } if renders => "rendered",
@@ -152,21 +151,12 @@ impl Run {
                 Content::Failed(failure) if failure.message.starts_with(&**label) => "failed",
                 _ => "passed",
             };
-            told.push(PluginStory {
-                plugin: label.to_string(),
-                role: role.name().to_owned(),
-                verdict: verdict.to_owned(),
-                log: prepared
-                    .room
-                    .as_ref()
-                    .map(|room| room.lines_of(label))
-                    .unwrap_or_default(),
-            });
-            if matches!(verdict, "dropped" | "failed") {
-                break;
-            }
-        }
-        told
+            (&**label, role.name(), verdict)
+        });
+        let room = prepared.room.as_ref();
+        PluginStory::chain(stages, |plugin| {
+            room.map(|room| room.lines_of(plugin)).unwrap_or_default()
+        })
     }
 }
 

@@ -50,6 +50,22 @@ fn published(story: &Story, text: &str) -> Option<(usize, usize)> {
     Some((content.lines().count(), with))
 }
 
+/// Changes twenty prices again and again, until so many records are published.
+async fn is_published_while_prices_change(story: &Story, least: usize) {
+    let (began, mut price) = (tokio::time::Instant::now(), 1);
+    while published(story, "").is_none_or(|(records, _)| records < least) {
+        price += 1;
+        (0..20).for_each(|at| story.set(&format!("e{at:02}"), "price", &price.to_string()));
+        let status = || (story.channel.status(), of(&feed(story)).status());
+        assert!(
+            began.elapsed() < PATIENCE,
+            "nothing is published: {:?}",
+            status()
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 /// A renderer that writes a word, and waits at the last entity until it may go on.
 struct Waits(&'static str, Arc<tokio::sync::Semaphore>);
 
@@ -157,19 +173,7 @@ async fn changes_without_end_do_not_keep_a_feed_from_being_published() {
     let story = Story::with(store, nobody, setup_at(folder.path(), None)).await;
     let keeps_time = story.keep_time();
     (0..20).for_each(|at| story.set(&format!("e{at:02}"), "price", "1"));
-    let began = tokio::time::Instant::now();
-    let mut price = 1;
-    while published(&story, "\"key\"").is_none_or(|(records, _)| records < 20) {
-        price += 1;
-        (0..20).for_each(|at| story.set(&format!("e{at:02}"), "price", &price.to_string()));
-        let status = || (story.channel.status(), of(&feed(&story)).status());
-        assert!(
-            began.elapsed() < PATIENCE,
-            "nothing is published: {:?}",
-            status()
-        );
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    is_published_while_prices_change(&story, 20).await;
     keeps_time.abort();
     story.end().await;
 }
@@ -248,19 +252,7 @@ async fn withdrawals_that_are_held_keep_no_feed_from_being_published() {
         .until("held", |story| story.channel.status().owed.held == 1)
         .await;
     story.channel.resync().await.expect("it can");
-    let began = tokio::time::Instant::now();
-    let mut price = 1;
-    while records(&story).is_none_or(|records| records < 21) {
-        price += 1;
-        (0..20).for_each(|at| story.set(&format!("e{at:02}"), "price", &price.to_string()));
-        let status = || (story.channel.status(), of(&feed(&story)).status());
-        assert!(
-            began.elapsed() < PATIENCE,
-            "nothing is published: {:?}",
-            status()
-        );
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    is_published_while_prices_change(&story, 21).await;
     assert_eq!(story.channel.status().owed.held, 1, "it stays as it is");
     keeps_time.abort();
     story.end().await;
