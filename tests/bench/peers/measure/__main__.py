@@ -115,7 +115,7 @@ def measure(scenario, events, keys, options):
             system.start()
             common = ["--keys", keys, "--batch", options.batch, "--connections", options.connections, "--expected", folder / "expected"]
             if scenario.day:
-                words = ["day", system.url, "--url-of-all", system.url_of_all(), "--seconds", options.seconds, "--per-second", options.per_second,
+                words = ["day", system.url, "--full-change-url", system.full_change_url(), "--seconds", options.seconds, "--per-second", options.per_second,
                          "--give-up", options.limit // 2, "--events", folder / "events", *common]
                 words += ["--burst-every", 6, "--burst-lasts", 1] if options.short else []
             else:
@@ -165,7 +165,7 @@ def follow(system, sink, port, start_load, folder, seconds_max):
     _, cpu, cpu_sink = next((sample for sample in samples if sample[0] >= last_ms), samples[-1])
     day = {}
     if "day_end_ms" in loaded:
-        day = {name: loaded[name] for name in ("steady_requests", "late", "not_sent", "of_all")}
+        day = {name: loaded[name] for name in ("steady_requests", "late", "not_sent", "full_change")}
         day |= ask(f"day/{len(system.sites)}/{loaded['day_end_ms']}/{until_ms}", (folder / "events").read_bytes())
     return day | {
         "events": loaded["events"], "keys": loaded["keys"], "sites": len(system.sites), "bytes_per_event": loaded["bytes_per_event"],

@@ -58,13 +58,13 @@ ALL = [
 
 
 # Those that can be told from one another by a day in which everything is late.
-OF_A_DAY = ["weir, one per request", "weir, 100 per request", "plain bridge, synced", "plain bridge, synced, in order"]
+DAY_LABELS = ["weir, one per request", "weir, 100 per request", "plain bridge, synced", "plain bridge, synced, in order"]
 
 
 def days(sites):
     """The scenarios of a day with each of these numbers of sites, and the rig itself."""
     rig = Scenario("the rig itself, load to sink", Rig, "–", short=True, sites=1, day=True)
-    bases = [base for base in ALL if base.label in OF_A_DAY]
+    bases = [base for base in ALL if base.label in DAY_LABELS]
     dead = lambda base, count: {**vars(base), "options": {**base.options, "dead": True}, "short": True, "sites": count, "day": True}
     return [rig, *(Scenario(**dead(base, count)) for count in sites for base in bases)]
 

@@ -44,7 +44,7 @@ class System:
         named = {f"s{number}": self.site(number) for number in self.sites}
         return named | ({"dead": f"http://127.0.0.1:{self.sink}/dead"} if self.dead else {})
 
-    def url_of_all(self):
+    def full_change_url(self):
         """Where the change of every product is posted."""
         return self.url
 
@@ -107,7 +107,7 @@ class Weir(System):
         self.wait(30, "weir is ready", lambda: get(f"http://127.0.0.1:{self.port}/readyz"))
         self.url = f"http://127.0.0.1:{self.port}/v1/sources/load/events"
 
-    def url_of_all(self):
+    def full_change_url(self):
         return f"{self.url}?lane=bulk"
 
 

@@ -84,6 +84,6 @@ def row_of_day(runs):
         runs.name, runs.field("events") + (f", {unsent:,} not sent" if unsent else ""),
         runs.number(lambda run: 100 * run["late"] / max(1, run["steady_requests"]), 1) + " %", runs.field("deliveries"),
         runs.number(lambda run: run["deliveries"] / max(1, run["events"]), 1), *(runs.seconds(f"fresh_ms_{name}") for name in ("p50", "p99", "max")),
-        runs.seconds("all_ms"), runs.seconds("behind_ms"), runs.seconds("converged_ms"), f"{owed['owed_pairs']:,} of {owed['pairs']:,}{old}",
+        runs.seconds("full_change_ms"), runs.seconds("behind_ms"), runs.seconds("converged_ms"), f"{owed['owed_pairs']:,} of {owed['pairs']:,}{old}",
         runs.stale(), runs.older(), *runs.cost(),
     ]

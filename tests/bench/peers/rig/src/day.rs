@@ -35,9 +35,9 @@ pub struct Options {
     url: String,
     /// Where the change of every product is posted, if that is another URL
     #[arg(long, value_name = "URL")]
-    url_of_all: Option<String>,
+    full_change_url: Option<String>,
     /// Products that the events are about
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(16..=50_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(2..=50_000_000))]
     keys: u32,
     /// Length of the day
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -55,7 +55,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 5)]
     burst_lasts: u64,
     /// Connections of the steady load, and of the change of every product
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=8))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     connections: u32,
     /// Events of a request of the change of every product
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -120,14 +120,15 @@ struct Sent {
 /// Sends, and prints the result as a line of JSON.
 ///
 /// # Errors
-/// The system refused a request as wrong, or a file cannot be written.
+/// There are fewer than two products for each connection, the system refused a request as wrong, or a file
+/// cannot be written.
 pub async fn run(options: Options) -> Result<(), String> {
     let (began, connections) = (Instant::now(), options.connections);
     let (expected, file) = (options.expected.clone(), options.events.clone());
     let day = Day::begin(options)?;
-    let (steady, of_all) = day.clone().post_all().await?;
+    let (steady, full_change) = day.clone().post_all().await?;
     let seconds = began.elapsed().as_secs_f64();
-    let all = || steady.events.iter().chain(&of_all.events);
+    let all = || steady.events.iter().chain(&full_change.events);
     let mut newest = BTreeMap::new();
     for Due { state, .. } in all() {
         let seq = newest.entry(state.key).or_insert(0);
@@ -158,7 +159,7 @@ pub async fn run(options: Options) -> Result<(), String> {
         "steady_requests": steady.requests,
         "late": steady.late,
         "not_sent": planned - events,
-        "of_all": of_all.events.len(),
+        "full_change": full_change.events.len(),
         "connections": connections,
     });
     println!("{result}");
@@ -167,6 +168,10 @@ pub async fn run(options: Options) -> Result<(), String> {
 
 impl Day {
     fn begin(options: Options) -> Result<Arc<Day>, String> {
+        // While one of them is in the change of every product, the steady load takes another.
+        if options.keys / options.connections < 2 {
+            return Err("there have to be two products for each connection".to_owned());
+        }
         let shape = Shape {
             day: Duration::from_secs(options.seconds),
             per_second: options.per_second,
@@ -189,13 +194,13 @@ impl Day {
 
     /// Sends the steady load, and the change of every product beside it.
     async fn post_all(self: Arc<Day>) -> Result<(Sent, Sent), String> {
-        let (mut steady, mut of_all) = (JoinSet::new(), JoinSet::new());
+        let (mut steady, mut full_change) = (JoinSet::new(), JoinSet::new());
         for number in 0..self.shape.connections {
             let part = Arc::new(Part::new(self.options.keys, self.shape.connections, number));
             steady.spawn(self.clone().post_steady(part.clone()));
-            of_all.spawn(self.clone().change_every(part));
+            full_change.spawn(self.clone().change_every(part));
         }
-        Ok((sum(steady).await?, sum(of_all).await?))
+        Ok((sum(steady).await?, sum(full_change).await?))
     }
 
     /// Sends a connection's share of the steady load.
@@ -231,7 +236,7 @@ impl Day {
 
     /// Changes every product of a connection once, in batches.
     async fn change_every(self: Arc<Day>, part: Arc<Part>) -> Result<Sent, String> {
-        let url = self.options.url_of_all.as_ref();
+        let url = self.options.full_change_url.as_ref();
         let url = url.unwrap_or(&self.options.url);
         let mut sent = Sent::new();
         sleep_until((self.started + self.shape.day / 3).into()).await;
@@ -253,11 +258,15 @@ impl Day {
     }
 
     /// New states of these products.
-    fn events(&self, keys: impl Iterator<Item = u32>, ms: u64, of_all: bool) -> Vec<Due> {
+    fn events(&self, keys: impl Iterator<Item = u32>, ms: u64, full_change: bool) -> Vec<Due> {
         let event = |key| {
             let seq = self.seq.fetch_add(1, Relaxed);
             let state = State { key, seq };
-            Due { state, ms, of_all }
+            Due {
+                state,
+                ms,
+                full_change,
+            }
         };
         keys.map(event).collect()
     }

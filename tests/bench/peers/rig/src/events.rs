@@ -34,28 +34,28 @@ pub struct Due {
     /// When it was due: milliseconds since 1970.
     pub ms: u64,
     /// Whether it belongs to the change of every product.
-    pub of_all: bool,
+    pub full_change: bool,
 }
 
 impl Due {
     /// The line for this event.
     pub fn line(&self) -> String {
         let State { key, seq } = self.state;
-        format!("{key} {seq} {} {}\n", self.ms, u8::from(self.of_all))
+        format!("{key} {seq} {} {}\n", self.ms, u8::from(self.full_change))
     }
 
     /// The event of a line, if it is one.
     pub fn read(line: &str) -> Option<Due> {
         let mut words = line.split(' ');
         let mut number = || words.next()?.parse::<u64>().ok();
-        let (key, seq, ms, of_all) = (number()?, number()?, number()?, number()?);
+        let (key, seq, ms, full_change) = (number()?, number()?, number()?, number()?);
         Some(Due {
             state: State {
                 key: key.try_into().ok()?,
                 seq: seq.try_into().ok()?,
             },
             ms,
-            of_all: of_all == 1,
+            full_change: full_change == 1,
         })
     }
 }
@@ -186,9 +186,13 @@ mod tests {
 
     #[test]
     fn an_event_of_a_day_is_read_as_it_was_written() {
-        for of_all in [false, true] {
+        for full_change in [false, true] {
             let (state, ms) = (state(17, 4_711), 1_796_000_000_123);
-            let due = Due { state, ms, of_all };
+            let due = Due {
+                state,
+                ms,
+                full_change,
+            };
             assert_eq!(Due::read(due.line().trim_end()), Some(due));
         }
         assert_eq!(Due::read("17 4711 12"), None);

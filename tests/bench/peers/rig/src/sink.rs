@@ -146,7 +146,7 @@ async fn day(
     let logs = sites.values().map(|site| site.log.as_slice());
     // A site that nothing reached has no log.
     let logs = logs.chain(std::iter::repeat(&[][..])).take(count);
-    Ok(Json(Freshness::of(events, logs, end_ms, until_ms)))
+    Ok(Json(Freshness::compare(events, logs, end_ms, until_ms)))
 }
 
 /// A line that the load wrote: the product and the number of its newest event.

@@ -104,7 +104,7 @@ async fn every_event_arrives_and_those_of_a_product_in_their_order() {
     tokio::spawn(async move { axum::serve(listener, router).await });
     let day = Day::begin(Options {
         url: format!("http://{address}/events"),
-        url_of_all: Some(format!("http://{address}/events?lane=bulk")),
+        full_change_url: Some(format!("http://{address}/events?lane=bulk")),
         keys: 400,
         seconds: 2,
         per_second: 1_000,
@@ -119,10 +119,10 @@ async fn every_event_arrives_and_those_of_a_product_in_their_order() {
         events: None,
     });
     let day = day.expect("it begins");
-    let (steady, of_all) = day.clone().post_all().await.expect("all is taken");
+    let (steady, full_change) = day.clone().post_all().await.expect("all is taken");
     assert_eq!(steady.events.len(), 5_000);
-    let every: BTreeSet<u32> = of_all.events.iter().map(|due| due.state.key).collect();
-    assert_eq!((every, of_all.events.len()), ((0..400).collect(), 400));
+    let every: BTreeSet<u32> = full_change.events.iter().map(|due| due.state.key).collect();
+    assert_eq!((every, full_change.events.len()), ((0..400).collect(), 400));
     let in_time = |due: &Due| (0..=2_000).contains(&(due.ms - day.started_ms));
     assert!(steady.events.iter().all(in_time));
 
@@ -142,6 +142,6 @@ async fn every_event_arrives_and_those_of_a_product_in_their_order() {
     );
     assert_eq!(
         day.sender.bytes(),
-        5_400 * 200 + 5_400 - (steady.requests + of_all.requests)
+        5_400 * 200 + 5_400 - (steady.requests + full_change.requests)
     );
 }

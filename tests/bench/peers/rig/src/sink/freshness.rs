@@ -34,7 +34,7 @@ pub struct Freshness {
     /// The 99th percentile at the site where it is the longest.
     fresh_ms_p99_worst: u64,
     /// Time from the first request of the change of every product until each site had all of it.
-    all_ms: Option<u64>,
+    full_change_ms: Option<u64>,
     /// Age of the oldest event that a site did not have when the day ended, and the pairs (site, product)
     /// that were not up to date.
     behind_ms: u64,
@@ -68,15 +68,15 @@ impl Owed {
 
 impl Freshness {
     /// Compares the events of a day with what arrived at each site up to `until_ms`.
-    pub fn of<'a>(
+    pub fn compare<'a>(
         mut events: Vec<Due>,
         sites: impl Iterator<Item = &'a [Arrival]>,
         end_ms: u64,
         until_ms: u64,
     ) -> Freshness {
         events.sort_unstable_by_key(|event| (event.state.key, event.state.seq));
-        let all = events.iter().filter(|event| event.of_all);
-        let all_began = all.map(|event| event.ms).min();
+        let all = events.iter().filter(|event| event.full_change);
+        let full_change_began = all.map(|event| event.ms).min();
         let at = |at_ms| Owed {
             at_ms,
             ..Owed::default()
@@ -84,21 +84,21 @@ impl Freshness {
         let (mut behind, mut owed) = (at(end_ms), at(until_ms));
         let (mut waits, mut worst) = (histogram(), 0);
         // The last arrivals, of the change of every product and of anything; `None` if something is missing.
-        let (mut all_arrived, mut last_arrived) = (all_began, Some(end_ms));
+        let (mut full_change_arrived, mut last_arrived) = (full_change_began, Some(end_ms));
         for log in sites {
             let arrived = arrivals(&events, log, until_ms);
             let mut here = histogram();
             for (event, arrived) in events.iter().zip(&arrived) {
                 last_arrived = later(last_arrived, *arrived);
-                if event.of_all {
-                    all_arrived = later(all_arrived, *arrived);
+                if event.full_change {
+                    full_change_arrived = later(full_change_arrived, *arrived);
                 } else {
                     let wait = arrived.unwrap_or(until_ms).saturating_sub(event.ms);
                     here.saturating_record(wait);
                 }
             }
             let mut from = 0;
-            for pair in events.chunk_by(|one, next| one.state.key == next.state.key) {
+            for pair in events.chunk_by(|left, right| left.state.key == right.state.key) {
                 let arrived = &arrived[from..from + pair.len()];
                 from += pair.len();
                 behind.add(pair, arrived);
@@ -112,8 +112,8 @@ impl Freshness {
             fresh_ms_p99: waits.value_at_quantile(0.99),
             fresh_ms_max: waits.max(),
             fresh_ms_p99_worst: worst,
-            all_ms: all_arrived
-                .zip(all_began)
+            full_change_ms: full_change_arrived
+                .zip(full_change_began)
                 .map(|(arrived, began)| arrived.saturating_sub(began)),
             behind_ms: behind.oldest_ms,
             behind_pairs: behind.pairs,
@@ -125,8 +125,8 @@ impl Freshness {
 }
 
 /// The later of two times, if both are known.
-fn later(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    one.zip(other).map(|(one, other)| one.max(other))
+fn later(first: Option<u64>, second: Option<u64>) -> Option<u64> {
+    first.zip(second).map(|(first, second)| first.max(second))
 }
 
 /// For each of the sorted events, when its state or a newer one of the same product arrived.
@@ -167,8 +167,12 @@ mod tests {
     /// An event of the steady load: product, number, due time.
     fn due(key: u32, seq: u32, ms: u64) -> Due {
         let state = State { key, seq };
-        let of_all = false;
-        Due { state, ms, of_all }
+        let full_change = false;
+        Due {
+            state,
+            ms,
+            full_change,
+        }
     }
 
     fn arrival((key, seq, ms): (u32, u32, u64)) -> Arrival {
@@ -180,7 +184,7 @@ mod tests {
             .iter()
             .map(|log| log.iter().copied().map(arrival).collect())
             .collect();
-        Freshness::of(events.to_vec(), logs.iter().map(Vec::as_slice), end, until)
+        Freshness::compare(events.to_vec(), logs.iter().map(Vec::as_slice), end, until)
     }
 
     // A system that only delivers the newest state would look fresh if nobody asked for the one before it.
@@ -219,21 +223,25 @@ mod tests {
 
     #[test]
     fn the_change_of_every_product_is_everywhere_when_the_last_site_has_it() {
-        let of_all = |key, seq, ms| Due {
-            of_all: true,
+        let full_change = |key, seq, ms| Due {
+            full_change: true,
             ..due(key, seq, ms)
         };
-        let events = [of_all(0, 1, 1_000), of_all(1, 2, 1_200), due(0, 3, 1_500)];
+        let events = [
+            full_change(0, 1, 1_000),
+            full_change(1, 2, 1_200),
+            due(0, 3, 1_500),
+        ];
         let first: &[_] = &[(0, 1, 1_100), (1, 2, 1_300), (0, 3, 1_500)];
         // The newer state stands for the one of the change.
         let second: &[_] = &[(1, 2, 1_250), (0, 3, 1_800)];
         let both = freshness(&events, &[first, second], 2_000, 2_000);
-        assert_eq!(both.all_ms, Some(800));
+        assert_eq!(both.full_change_ms, Some(800));
         // The change itself has no times at which it is due.
         assert_eq!((both.fresh_ms_p50, both.fresh_ms_max), (0, 300));
         assert_eq!(both.fresh_ms_p99_worst, 300);
         let missing = freshness(&events, &[&[(0, 3, 1_800)], first], 2_000, 2_000);
-        assert_eq!((missing.all_ms, missing.converged_ms), (None, None));
+        assert_eq!((missing.full_change_ms, missing.converged_ms), (None, None));
         assert_eq!((missing.owed_ms, missing.owed_pairs), (800, 1));
         // A site that nothing reached.
         assert_eq!(
