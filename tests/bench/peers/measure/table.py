@@ -38,9 +38,9 @@ class Runs:
     def field(self, name, by=1, digits=0):
         return self.number(lambda run: run[name] / by, digits)
 
-    def seconds(self, name):
+    def seconds(self, name, digits=1):
         """A time in ms; `never` if it has not come in one of the runs."""
-        return "never" if any(run[name] is None for run in self.measured) else self.field(name, 1000, 2)
+        return "never" if any(run[name] is None for run in self.measured) else self.field(name, 1000, digits)
 
     def worst(self, value):
         return f"{max(value(run) for run in self.measured):,}"
@@ -83,7 +83,7 @@ def row_of_day(runs):
     return [
         runs.name, runs.field("events") + (f", {unsent:,} not sent" if unsent else ""),
         runs.number(lambda run: 100 * run["late"] / max(1, run["steady_requests"]), 1) + " %", runs.field("deliveries"),
-        runs.number(lambda run: run["deliveries"] / max(1, run["events"]), 1), *(runs.seconds(f"fresh_ms_{name}") for name in ("p50", "p99", "max")),
+        runs.number(lambda run: run["deliveries"] / max(1, run["events"]), 1), *(runs.seconds(f"fresh_ms_{name}", 3) for name in ("p50", "p99", "max")),
         runs.seconds("full_change_ms"), runs.seconds("behind_ms"), runs.seconds("converged_ms"), f"{owed['owed_pairs']:,} of {owed['pairs']:,}{old}",
         runs.stale(), runs.older(), *runs.cost(),
     ]
