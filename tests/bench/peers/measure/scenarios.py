@@ -23,11 +23,13 @@ class Scenario:
     short: bool = False
     sites: int = 18
     mapped: bool = False
+    # Whether the load is that of a day, with a dead site beside the others.
+    day: bool = False
 
     @property
     def name(self):
         sites = "1 site" if self.sites == 1 else f"{self.sites} sites"
-        return f"{self.label}{', mapped' if self.mapped else ''}, {sites}"
+        return f"{self.label}{', mapped' if self.mapped else ''}{', a day' if self.day else ''}, {sites}"
 
 
 ALL = [
@@ -53,6 +55,18 @@ ALL = [
              {"batch": 100, "buffer": "disk", "acknowledged": True, "concurrency": 1}),
     Scenario("vector, newest of a second, 100 per request", Vector, MEMORY, {"batch": 100, "reduced": True, "concurrency": 1}, False),
 ]
+
+
+# Those that can be told from one another by a day in which everything is late.
+DAY_LABELS = ["weir, one per request", "weir, 100 per request", "plain bridge, synced", "plain bridge, synced, in order"]
+
+
+def days(sites):
+    """The scenarios of a day with each of these numbers of sites, and the rig itself."""
+    rig = Scenario("the rig itself, load to sink", Rig, "–", short=True, sites=1, day=True)
+    bases = [base for base in ALL if base.label in DAY_LABELS]
+    dead = lambda base, count: {**vars(base), "options": {**base.options, "dead": True}, "short": True, "sites": count, "day": True}
+    return [rig, *(Scenario(**dead(base, count)) for count in sites for base in bases)]
 
 
 def scenarios(sites, mapped):

@@ -20,6 +20,8 @@ def node(folder):
 class System:
     """A system that takes NDJSON at `url` and posts to the sites `/s1` … of the sink."""
 
+    # Whether one more site takes requests and never answers, which is no site of the comparison.
+    dead = False
     # Processes share most of their memory, so their peaks cannot be added up.
     shared_memory = False
 
@@ -36,6 +38,15 @@ class System:
 
     def site(self, number):
         return f"http://127.0.0.1:{self.sink}/s{number}"
+
+    def targets(self):
+        """Where it delivers: URLs by name."""
+        named = {f"s{number}": self.site(number) for number in self.sites}
+        return named | ({"dead": f"http://127.0.0.1:{self.sink}/dead"} if self.dead else {})
+
+    def full_change_url(self):
+        """Where the change of every product is posted."""
+        return self.url
 
     def spawn(self, *command, env=None):
         child = spawn(command, self.folder, self.log, env)
@@ -86,22 +97,25 @@ class Weir(System):
             config += f'[plugins.pim]\npath = "{self.component}"\n[plugins.pim.settings]\nlocales = ["de_DE", "fr_FR"]\nscope = "ecommerce"\n'
             config += 'attributes = { name = "name", description = "description", cord_length = "cord_length", seq = "seq" }\n'
         config += f"[entities.product]\n{entity}\n[sources.load]\n{source}\n"
-        for number in self.sites:
+        for number, (name, url) in enumerate(self.targets().items(), 1):
             if self.mapped:
                 facet = "content.fr_FR" if number % 2 else "content.de_DE"
-            config += f'[channels.s{number}]\nentity = "product"\nfacets = ["{facet}"]\nbatch = {self.batch}\n'
-            config += f'target = {{ kind = "webhook", url = "{self.site(number)}" }}\n'
+            config += f'[channels.{name}]\nentity = "product"\nfacets = ["{facet}"]\nbatch = {self.batch}\n'
+            config += f'target = {{ kind = "webhook", url = "{url}" }}\n'
         (self.folder / "weir.toml").write_text(config)
         self.spawn(self.program, "run", "-c", "weir.toml", "--log", "warn")
         self.wait(30, "weir is ready", lambda: get(f"http://127.0.0.1:{self.port}/readyz"))
         self.url = f"http://127.0.0.1:{self.port}/v1/sources/load/events"
+
+    def full_change_url(self):
+        return f"{self.url}?lane=bulk"
 
 
 class PlainBridge(System):
     """The plain bridge of the rig. Options: synced, concurrency."""
 
     def start(self):
-        targets = [word for number in self.sites for word in ("--target", self.site(number))]
+        targets = [word for url in self.targets().values() for word in ("--target", url)]
         log = ["--folder", self.data] if self.synced else ["--memory"]
         address = f"127.0.0.1:{self.port}"
         self.spawn(self.home / "rig/release/peers-rig", "bridge", "--listen", address, "--concurrency", self.concurrency, *log, *targets)

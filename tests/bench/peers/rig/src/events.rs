@@ -26,6 +26,40 @@ pub struct State {
     pub seq: u32,
 }
 
+/// An event of a day, as a line of the file that the sink compares with what arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// What it brings.
+    pub state: State,
+    /// When it was due: milliseconds since 1970.
+    pub ms: u64,
+    /// Whether it belongs to the change of every product.
+    pub full_change: bool,
+}
+
+impl Due {
+    /// The line for this event.
+    pub fn line(&self) -> String {
+        let State { key, seq } = self.state;
+        format!("{key} {seq} {} {}\n", self.ms, u8::from(self.full_change))
+    }
+
+    /// The event of a line, if it is one.
+    pub fn read(line: &str) -> Option<Due> {
+        let mut words = line.split(' ');
+        let mut number = || words.next()?.parse::<u64>().ok();
+        let (key, seq, ms, full_change) = (number()?, number()?, number()?, number()?);
+        Some(Due {
+            state: State {
+                key: key.try_into().ok()?,
+                seq: seq.try_into().ok()?,
+            },
+            ms,
+            full_change: full_change == 1,
+        })
+    }
+}
+
 impl Format {
     /// The event that brings this state. A plain one is filled up to `bytes`.
     pub fn write(self, state: State, bytes: usize) -> String {
@@ -148,6 +182,20 @@ mod tests {
         assert_eq!(event.len(), 730);
         serde_json::from_str::<serde_json::Value>(&event).expect("it is JSON");
         assert_eq!(states(event.as_bytes()), (vec![state(17, 4_711)], 0));
+    }
+
+    #[test]
+    fn an_event_of_a_day_is_read_as_it_was_written() {
+        for full_change in [false, true] {
+            let (state, ms) = (state(17, 4_711), 1_796_000_000_123);
+            let due = Due {
+                state,
+                ms,
+                full_change,
+            };
+            assert_eq!(Due::read(due.line().trim_end()), Some(due));
+        }
+        assert_eq!(Due::read("17 4711 12"), None);
     }
 
     #[test]

@@ -2,24 +2,20 @@
 //!
 //! Each product is sent once, then products are drawn, some far more often than others. A product belongs
 //! to one connection, so that its states are sent in order; whatever arrives in another order was reordered
-//! by the system. A request that fails is repeated as it is, because that is what a sender does.
+//! by the system.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hdrhistogram::Histogram;
-use reqwest::{Client, StatusCode};
 
 use crate::events::{Format, State};
+use crate::now_ms;
+use crate::sender::Sender;
 
-/// Maximum time for an acknowledgement.
-const PATIENCE: Duration = Duration::from_secs(50);
-/// Pause before a request is repeated.
-const PAUSE: Duration = Duration::from_millis(20);
 /// For so long after the end of the load a request is still repeated.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -57,14 +53,12 @@ pub struct Options {
 /// What all connections share.
 struct Common {
     options: Options,
-    client: Client,
+    sender: Sender,
     started: Instant,
     /// Events that no request has taken yet.
     left: AtomicU64,
     /// Number of the next event.
     seq: AtomicU32,
-    retried: AtomicU64,
-    bytes: AtomicU64,
 }
 
 /// What a connection has done.
@@ -81,22 +75,13 @@ struct Sent {
 /// # Errors
 /// The system refused a request as wrong, or the file for the states cannot be written.
 pub async fn run(options: Options) -> Result<(), String> {
-    let client = Client::builder()
-        .pool_max_idle_per_host(options.connections as usize)
-        .timeout(PATIENCE)
-        .no_proxy()
-        .build()
-        .map_err(|error| error.to_string())?;
-    let started_ms = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64);
+    let (started, started_ms) = (Instant::now(), now_ms());
+    let end = started + Duration::from_secs(options.seconds) + GRACE;
     let common = Arc::new(Common {
         left: AtomicU64::new(options.events),
         seq: AtomicU32::new(1),
-        retried: AtomicU64::new(0),
-        bytes: AtomicU64::new(0),
-        started: Instant::now(),
-        client,
+        sender: Sender::new(options.connections as usize, end)?,
+        started,
         options,
     });
     let connections: Vec<_> = (0..common.options.connections)
@@ -111,10 +96,7 @@ pub async fn run(options: Options) -> Result<(), String> {
     }
     let seconds = common.started.elapsed().as_secs_f64();
     if let Some(file) = &common.options.expected {
-        let lines = |(key, seq): (&u32, &u32)| format!("{key} {seq}\n");
-        let text: String = total.newest.iter().map(lines).collect();
-        std::fs::write(file, text)
-            .map_err(|error| format!("{} could not be written: {error}", file.display()))?;
+        write_expected(file, &total.newest)?;
     }
     let quantile = |quantile| total.latency.value_at_quantile(quantile) as f64 / 1_000.0;
     let result = serde_json::json!({
@@ -123,13 +105,24 @@ pub async fn run(options: Options) -> Result<(), String> {
         "started_ms": started_ms,
         "seconds": seconds,
         "events_per_s": total.events as f64 / seconds,
-        "bytes_per_event": common.bytes.load(Relaxed) / total.events.max(1),
+        "bytes_per_event": common.sender.bytes() / total.events.max(1),
         "ack_ms_p50": quantile(0.5),
         "ack_ms_p99": quantile(0.99),
-        "retried": common.retried.load(Relaxed),
+        "retried": common.sender.retried(),
     });
     println!("{result}");
     Ok(())
+}
+
+/// Writes the newest acknowledged state of each product for the sink's `/check`.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_expected(file: &Path, newest: &BTreeMap<u32, u32>) -> Result<(), String> {
+    let line = |(key, seq): (&u32, &u32)| format!("{key} {seq}\n");
+    let text: String = newest.iter().map(line).collect();
+    std::fs::write(file, text)
+        .map_err(|error| format!("{} could not be written: {error}", file.display()))
 }
 
 /// Sends batches until there are no more events, or until the time is over.
@@ -157,8 +150,7 @@ async fn connection(common: Arc<Common>, number: u32) -> Result<Sent, String> {
         let write = |state: &State| options.format.write(*state, options.bytes);
         let body = states.iter().map(write).collect::<Vec<_>>().join("\n");
         let began = Instant::now();
-        let bytes = body.len() as u64;
-        if !common.post(body.into()).await? {
+        if !common.sender.post(&options.url, body).await? {
             break;
         }
         let micros = began.elapsed().as_micros() as u64;
@@ -166,42 +158,8 @@ async fn connection(common: Arc<Common>, number: u32) -> Result<Sent, String> {
         sent.events += states.len() as u64;
         sent.newest
             .extend(states.iter().map(|state| (state.key, state.seq)));
-        common.bytes.fetch_add(bytes, Relaxed);
     }
     Ok(sent)
-}
-
-impl Common {
-    /// Posts until the batch is acknowledged; false if it was not in time.
-    async fn post(&self, body: Bytes) -> Result<bool, String> {
-        let end = self.started + Duration::from_secs(self.options.seconds) + GRACE;
-        loop {
-            let request = self
-                .client
-                .post(&self.options.url)
-                .header("content-type", "application/x-ndjson")
-                .body(body.clone());
-            // The connection is free for the next batch only after the whole answer was read.
-            if let Ok(answer) = request.send().await {
-                let status = answer.status();
-                let text = answer.text().await;
-                if status == StatusCode::BAD_REQUEST {
-                    return Err(format!(
-                        "the system refused a batch: {}",
-                        text.unwrap_or_default()
-                    ));
-                }
-                if status.is_success() && text.is_ok() {
-                    return Ok(true);
-                }
-            }
-            self.retried.fetch_add(1, Relaxed);
-            if Instant::now() > end {
-                return Ok(false);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
 }
 
 impl Sent {

@@ -3,22 +3,27 @@
 //! It answers every `POST` and `PUT` with an empty 200 and notes, for each path and product, the state that
 //! arrived last and the newest that ever arrived. `POST /check` compares that with what the load says it
 //! sent: a pair (path, product) whose last arrival is older than the newest state is wrong for good, because
-//! nothing will correct it.
+//! nothing will correct it. `POST /day/SITES/END/UNTIL` compares it with when each event of a day was due.
+//!
+//! The path `/dead` is one more site: it takes connections and requests, and never answers.
+
+mod freshness;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State as Shared};
+use axum::extract::{DefaultBodyLimit, Path, State as Shared};
 use axum::http::{StatusCode, Uri};
 use axum::routing::{any, get, post};
 use serde::Serialize;
 
-use crate::events::{State, states};
+use self::freshness::{Arrival, Freshness};
+use crate::events::{Due, State, states};
+use crate::now_ms;
 
 /// Most bytes of a delivery, and of an expectation.
 const BODY_BYTES_MAX: usize = 256 << 20;
@@ -47,6 +52,8 @@ struct Site {
     last_ms: u64,
     /// For each product the state that arrived last and the newest one; events are numbered from 1.
     arrived: Vec<(u32, u32)>,
+    /// All arrivals in their order.
+    log: Vec<Arrival>,
 }
 
 #[derive(Clone, Default)]
@@ -99,6 +106,8 @@ fn router() -> Router {
             get(|Shared(sites): Shared<Sites>| async move { Json(sites.stats()) }),
         )
         .route("/check", post(check))
+        .route("/day/{sites}/{end_ms}/{until_ms}", post(day))
+        .route("/dead", any(std::future::pending::<()>))
         .fallback(any(deliver))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Sites::default())
@@ -120,6 +129,24 @@ async fn check(
         .collect::<Option<Vec<State>>>()
         .ok_or(StatusCode::BAD_REQUEST)?;
     Ok(Json(sites.check(&expected)))
+}
+
+/// How long the sites waited for the events of a day that ended at `end_ms`, as known at `until_ms`.
+async fn day(
+    Shared(sites): Shared<Sites>,
+    Path((count, end_ms, until_ms)): Path<(usize, u64, u64)>,
+    events: String,
+) -> Result<Json<Freshness>, StatusCode> {
+    let events = events
+        .lines()
+        .map(Due::read)
+        .collect::<Option<Vec<Due>>>()
+        .ok_or(StatusCode::BAD_REQUEST)?;
+    let sites = sites.lock();
+    let logs = sites.values().map(|site| site.log.as_slice());
+    // A site that nothing reached has no log.
+    let logs = logs.chain(std::iter::repeat(&[][..])).take(count);
+    Ok(Json(Freshness::compare(events, logs, end_ms, until_ms)))
 }
 
 /// A line that the load wrote: the product and the number of its newest event.
@@ -158,6 +185,8 @@ impl Sites {
                 site.unread += 1;
                 continue;
             }
+            let ms = now_ms;
+            site.log.push(Arrival { key, seq, ms });
             let key = key as usize;
             if site.arrived.len() <= key {
                 site.arrived.resize(key + 1, (0, 0));
@@ -205,11 +234,6 @@ impl Sites {
     }
 }
 
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +270,42 @@ mod tests {
             (stats.items, stats.older_after_newer, stats.unread),
             (5, 1, 0)
         );
+    }
+
+    // A dead site that counted as a path would make a bridge look as if it had not delivered everything.
+    #[tokio::test]
+    async fn the_dead_site_never_answers_and_is_not_counted() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a port is free");
+        let address = listener.local_addr().expect("it has an address");
+        tokio::spawn(async move { axum::serve(listener, router()).await });
+        let client = reqwest::Client::new();
+        let post = |path: &str, body: String| {
+            let request = client.post(format!("http://{address}{path}"));
+            request.body(body).send()
+        };
+        let event = Format::Plain.write(State { key: 0, seq: 7 }, 0);
+        let dead = post("/dead", event.clone());
+        let silence = tokio::time::timeout(std::time::Duration::from_millis(300), dead).await;
+        assert!(silence.is_err(), "{silence:?}");
+        let alive = post("/s1", event).await.expect("it answers");
+        assert!(alive.status().is_success());
+        let verdict = post("/check", "0 7\n".into()).await.expect("it answers");
+        let verdict = verdict.text().await.expect("it is text");
+        assert!(
+            verdict.contains(r#""paths":1,"keys":1,"newest_arrived":1"#),
+            "{verdict}"
+        );
+        // The site that nothing has reached yet is one that waits.
+        let day = post("/day/2/2000/9999999999999", "0 7 1000 0\n".into());
+        let day = day.await.expect("it answers").text().await;
+        let day = day.expect("it is text");
+        assert!(
+            day.contains(r#""owed_ms":9999999998999,"owed_pairs":1"#),
+            "{day}"
+        );
+        let wrong = post("/day/2/2000/3000", "0 7\n".into()).await;
+        assert_eq!(wrong.expect("it answers").status(), StatusCode::BAD_REQUEST);
     }
 
     #[test]
