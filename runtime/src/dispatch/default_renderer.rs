@@ -9,9 +9,6 @@ use std::sync::Arc;
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use serde::Serialize;
-use serde::ser::SerializeMap;
-use serde_json::value::RawValue;
 
 use super::prepare::FacetMatcher;
 use crate::model::{Entity, Ordinal, PartsDigest, Payload, Rendering};
@@ -22,6 +19,8 @@ use crate::store::digest;
 const BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Weight of an entry in addition to its body, in bytes.
 const ENTRY_BYTES: u64 = 200;
+/// Bytes of a rendering beside its texts and values, with a few facets.
+const FRAME_BYTES: usize = 64;
 
 /// A cache of recent default renderings. All channels of a process share one.
 pub struct DefaultRenderer(Cache<Key, Made, Weight>);
@@ -95,46 +94,40 @@ pub(super) fn facets_digest(facets: &[String]) -> u64 {
     digest.digest64()
 }
 
-/// `{"type", "key", "facets": {name: value}}`.
+/// `{"type", "key", "facets": {name: value}}`. Stored values are valid JSON, and are sent as they were written:
+/// to read each of them again would cost as much as everything else here.
 pub(super) fn as_json(entity: &Entity, matcher: &mut FacetMatcher<'_>) -> Rendering {
-    struct Facets<'a>(Vec<(&'a str, &'a str)>);
-    impl Serialize for Facets<'_> {
-        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let mut map = serializer.serialize_map(Some(self.0.len()))?;
-            for (name, value) in &self.0 {
-                // Stored values are valid JSON, and are sent as they were written.
-                let raw: &RawValue =
-                    serde_json::from_str(value).map_err(serde::ser::Error::custom)?;
-                map.serialize_entry(name, raw)?;
-            }
-            map.end()
-        }
-    }
-    #[derive(Serialize)]
-    struct Whole<'a> {
-        r#type: &'a str,
-        key: &'a str,
-        facets: Facets<'a>,
-    }
     let seen = entity
         .facets
         .iter()
-        .filter(|facet| matcher.matches(&facet.name));
-    let facets = Facets(
-        seen.filter_map(|facet| Some((&*facet.name, facet.value.as_deref()?)))
-            .collect(),
-    );
-    let whole = Whole {
-        r#type: &entity.id.entity_type,
-        key: &entity.id.key,
-        facets,
-    };
-    let body = serde_json::to_string(&whole).expect("stored values are valid JSON");
+        .filter(|facet| matcher.matches(&facet.name))
+        .filter_map(|facet| Some((&*facet.name, facet.value.as_deref()?)));
+    let mut body = Vec::with_capacity(entity.bytes() + FRAME_BYTES);
+    body.extend_from_slice(b"{\"type\":");
+    push_text(&mut body, &entity.id.entity_type);
+    body.extend_from_slice(b",\"key\":");
+    push_text(&mut body, &entity.id.key);
+    body.extend_from_slice(b",\"facets\":");
+    let mut before = b'{';
+    for (name, value) in seen {
+        body.push(before);
+        push_text(&mut body, name);
+        body.push(b':');
+        body.extend_from_slice(value.as_bytes());
+        before = b',';
+    }
+    body.extend_from_slice(if before == b'{' { b"{}}" } else { b"}}" });
+    let body = String::from_utf8(body).expect("it is made of texts");
     Rendering {
         key: None,
         content_type: None,
         body: Payload::Text(body),
     }
+}
+
+/// Appends a text as JSON.
+fn push_text(body: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(body, text).expect("a text can be written into memory");
 }
 
 #[cfg(test)]
