@@ -84,6 +84,19 @@ impl Client {
     }
 }
 
+/// Why a connection is not served any longer.
+#[derive(Debug)]
+enum Ended {
+    /// Its client has closed it, or has sent what is no request.
+    Over(hyper::Result<()>),
+    /// Weir stops, and no response is under way.
+    Stopped,
+    /// Another connection needs its place.
+    Displaced,
+    /// Its phase took too long.
+    Overdue,
+}
+
 /// Serves one connection until it is closed.
 pub(super) async fn serve(
     stream: TcpStream,
@@ -133,22 +146,22 @@ pub(super) async fn serve(
     let mut stop = pin!(stopping.cancelled());
     let mut closed = pin!(pulse.closed());
     let mut stop_told = false;
-    let finished = poll_fn(|cx| {
-        if connection.poll_without_shutdown(cx).is_ready() {
-            return Poll::Ready(true);
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(done) = connection.poll_without_shutdown(cx) {
+            return Poll::Ready(Ended::Over(done));
         }
         if !stop_told && stop.as_mut().poll(cx).is_ready() {
             stop_told = true;
             if pulse.is_free_to_stop() {
-                return Poll::Ready(false);
+                return Poll::Ready(Ended::Stopped);
             }
             Pin::new(&mut connection).graceful_shutdown();
-            if connection.poll_without_shutdown(cx).is_ready() {
-                return Poll::Ready(true);
+            if let Poll::Ready(done) = connection.poll_without_shutdown(cx) {
+                return Poll::Ready(Ended::Over(done));
             }
         }
         if closed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(false);
+            return Poll::Ready(Ended::Displaced);
         }
         let Some(due) = pulse.due() else {
             return Poll::Pending;
@@ -160,7 +173,7 @@ pub(super) async fn serve(
         }
         while alarm.as_mut().poll(cx).is_ready() {
             if due <= Instant::now() {
-                return Poll::Ready(false);
+                return Poll::Ready(Ended::Overdue);
             }
             alarm.as_mut().reset(due);
         }
@@ -168,7 +181,10 @@ pub(super) async fn serve(
     })
     .await;
 
-    if finished && !stopping.is_cancelled() {
+    if !matches!(ended, Ended::Over(Ok(())) | Ended::Stopped) {
+        tracing::debug!(client = %address, reason = ?ended, phase = ?pulse.phase(), "a connection was closed by Weir");
+    }
+    if matches!(ended, Ended::Over(_)) && !stopping.is_cancelled() {
         // Its place may be needed by another one also now.
         tokio::select! {
             () = finish(connection.into_parts().io.into_inner(), limits) => {}

@@ -162,6 +162,11 @@ impl Pulse {
         lock(&self.state).due
     }
 
+    /// What it does at this moment.
+    pub(super) fn phase(&self) -> Phase {
+        lock(&self.state).phase
+    }
+
     /// Whether no request is in progress.
     pub(super) fn is_waiting(&self) -> bool {
         matches!(lock(&self.state).phase, Phase::Idle | Phase::Head)

@@ -69,10 +69,10 @@ impl Phase {
 }
 
 impl Usage {
-    /// Processor time in seconds without the generator, the recorder and the readers, which are not part
-    /// of Weir.
+    /// Processor time in seconds without the generator, the recorder, the engine and the readers, which are
+    /// not part of Weir.
     pub(super) fn weir_cpu_seconds(&self) -> f64 {
-        let others = ["generator", "recorder", "reader"]
+        let others = ["generator", "recorder", "engine", "reader"]
             .iter()
             .filter_map(|name| self.cpu_seconds_by_thread.get(*name));
         (self.cpu_seconds - others.sum::<f64>()).max(0.0)

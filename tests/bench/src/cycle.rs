@@ -40,14 +40,21 @@ pub(super) struct Shops {
 pub(super) fn run(args: &CycleArgs, out: &mut String) -> CommandResult {
     let CycleArgs { full: args, looks } = args;
     let mut report = Report::new("cycle", args.scale);
+    let collector = looks.collector()?;
     let shops = Shops::fill_with(args, &mut report, |configuration| {
-        looks.configure(configuration);
+        looks.configure(configuration, collector.as_ref());
     })?;
     shops.stage.api().settled(&shops.recorder)?;
-    let readers = Readers::start(shops.stage.address(), looks.readers)?;
+    let readers = Readers::start(shops.stage.address(), looks.streams())?;
     shops.cycle(&mut report)?;
-    readers.check(looks.readers)?;
+    readers.check()?;
+    report.figure("bytes_to_those_who_look", readers.bytes());
     drop(readers);
+    if let Some(collector) = &collector {
+        let sent = collector.got();
+        report.figure("requests_with_traces", sent.requests);
+        report.figure("bytes_of_traces", sent.bytes);
+    }
     shops.again(&mut report)?;
     shops.close(report, args, out)
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::bulk::Bulk;
 use crate::clock::round;
 use crate::events::{Products, System};
 use crate::load::{Load, Work};
@@ -103,7 +104,8 @@ pub(super) fn measure(args: &IngestArgs) -> Result<Figures, Failure> {
     let recorder = Recorder::start(args.channels.into(), 0, None)
         .map_err(|error| unreachable("no target in this process", error))?;
     let file = folder.path().join("weir.toml");
-    let configuration = configuration(args, &recorder)?;
+    let collector = args.looks.collector()?;
+    let configuration = configuration(args, &recorder, collector.as_ref())?;
     fs::write(&file, configuration).map_err(|error| unreachable("no configuration", error))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -166,7 +168,7 @@ fn drive(
 
     eprintln!("measuring for {} s", time.as_secs());
     let reading = |failure: Failure| failure.to_string();
-    let readers = Readers::start(load.address, args.looks.readers).map_err(reading)?;
+    let readers = Readers::start(load.address, args.looks.streams()).map_err(reading)?;
     let (cpu, threads, commits, delivered) = (
         clock::process_cpu(),
         clock::thread_cpu_by_kind(),
@@ -179,8 +181,11 @@ fn drive(
         clock::since(&threads, clock::thread_cpu_by_kind()),
     );
     let (after, delivered) = (store.figures(), recorder.held().delivered() - delivered);
-    readers.check(args.looks.readers).map_err(reading)?;
-    let of_readers = threads.get("reader").copied().unwrap_or_default();
+    readers.check().map_err(reading)?;
+    let of_those_who_look: Duration = ["reader", "engine"]
+        .iter()
+        .filter_map(|name| threads.get(*name))
+        .sum();
 
     let rss_mib = clock::Memory::of("self").resident_mib;
     let Tally {
@@ -219,7 +224,7 @@ fn drive(
             unchanged: tally.unchanged,
             stale: tally.stale,
         },
-        weir_cpu_us_an_event: each(cpu.saturating_sub(tally.cpu + of_readers)),
+        weir_cpu_us_an_event: each(cpu.saturating_sub(tally.cpu + of_those_who_look)),
         generator_cpu_us_an_event: each(tally.cpu),
         cores_used: round(cpu.as_secs_f64() / wall, 2),
         cpu_us_an_event: threads
@@ -241,7 +246,11 @@ fn syncs(store: &dyn Store) -> u64 {
 
 /// The configuration: three sources with their mappers, as in a product catalogue, and any number
 /// of channels.
-fn configuration(args: &IngestArgs, recorder: &Recorder) -> Result<String, Failure> {
+fn configuration(
+    args: &IngestArgs,
+    recorder: &Recorder,
+    collector: Option<&Bulk>,
+) -> Result<String, Failure> {
     let (mut facets, mut plugins, mut sources, mut channels) =
         (Map::new(), Map::new(), Map::new(), Map::new());
     for system in System::ALL {
@@ -278,7 +287,7 @@ fn configuration(args: &IngestArgs, recorder: &Recorder) -> Result<String, Failu
         "sources": sources,
         "channels": channels,
     });
-    args.looks.configure(&mut all);
+    args.looks.configure(&mut all, collector);
     toml::to_string(&all).map_err(|error| unreachable("no configuration", error))
 }
 

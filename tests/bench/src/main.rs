@@ -63,11 +63,13 @@ mod tests;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use weir::inside::author::toolchain;
 use weir::inside::cli::{CommandResult, Failure, end};
 
+use bulk::Bulk;
 use events::System;
 
 /// The allocator of the product, so that figures are comparable.
@@ -193,13 +195,36 @@ struct LookArgs {
     /// Clients that read `/v1/stream` while it is measured
     #[arg(long, value_name = "N", default_value_t = 0)]
     readers: usize,
+    /// Follow a source or a channel meanwhile: `sources/NAME` or `channels/NAME`
+    #[arg(long, value_name = "NAME")]
+    tap: Option<String>,
+    /// Record traces, as `[telemetry]` does unless told otherwise, and send them to a collector in this process
+    #[arg(long)]
+    traces: bool,
 }
 
 impl LookArgs {
-    fn configure(&self, configuration: &mut serde_json::Value) {
+    /// The collector of the traces, if there are any.
+    fn collector(&self) -> Result<Option<Bulk>, Failure> {
+        let collector = self.traces.then(|| Bulk::start(Duration::ZERO)).transpose();
+        collector.map_err(|error| unreachable("no collector in this process", error))
+    }
+
+    fn configure(&self, configuration: &mut serde_json::Value, collector: Option<&Bulk>) {
         if let Some(bodies) = &self.bodies {
             configuration["server"]["bodies"] = bodies.as_str().into();
         }
+        if let Some(collector) = collector {
+            let endpoint = format!("http://{}", collector.address);
+            configuration["telemetry"] = serde_json::json!({ "endpoint": endpoint });
+        }
+    }
+
+    /// The streams that are read meanwhile.
+    fn streams(&self) -> Vec<String> {
+        let consoles = (0..self.readers).map(|_| readers::CONSOLE.to_owned());
+        let tap = self.tap.iter().map(|name| format!("/v1/tap/{name}"));
+        consoles.chain(tap).collect()
     }
 }
 

@@ -114,8 +114,14 @@ async fn post(
     over: &AtomicBool,
 ) -> Result<usize, String> {
     let mut connection = Connection::open(to).await?;
-    let mut chance = fastrand::Rng::with_seed(42 + lane.len() as u64);
+    // Lanes with the same seed would draw the same products: one would nearly always find that the other still
+    // watches its product, and its connection would be idle until Weir closes it.
+    let seed = lane
+        .bytes()
+        .fold(42, |seed: u64, byte| seed * 31 + u64::from(byte));
+    let mut chance = fastrand::Rng::with_seed(seed);
     let (mut posted, began) = (0, Instant::now());
+    let mut answered = began;
     let mut beat = tokio::time::interval(EVERY);
     // The delay is measured from the latest time at which the price should have been posted. Otherwise
     // a slow response would hide the delay of the prices after it (coordinated omission).
@@ -137,14 +143,18 @@ async fn post(
             body: Vec::new(),
         };
         catalogue::price(list, product, amount, version, &mut request.body);
+        let sent = Instant::now();
         connection.post(&request).await.map_err(|error| {
-            let seconds = began.elapsed().as_secs_f64();
             format!(
-                "{error}; it was the {}th in lane {lane}, after {seconds:.1} s",
-                posted + 1
+                "{error}; it was the {}th in lane {lane}, sent after {:.1} s, {:.3} s after the answer before it, \
+                 and failed {:.3} s later",
+                posted + 1,
+                (sent - began).as_secs_f64(),
+                (sent - answered).as_secs_f64(),
+                sent.elapsed().as_secs_f64(),
             )
         })?;
-        posted += 1;
+        (posted, answered) = (posted + 1, Instant::now());
     }
     Ok(posted)
 }

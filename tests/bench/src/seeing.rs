@@ -4,7 +4,8 @@
 //! channels, for the stream of the console, and for receipts of what they have just sent.
 //!
 //! **Cost**: `cycle` and `ingest` run in pairs, each run in a process of its own: once as configured unless
-//! told otherwise, with three readers of the stream, and once without bodies and with nobody who looks. The
+//! told otherwise, with traces and three readers of the stream, and once without bodies and traces and with
+//! nobody who looks. A third series of pairs shows what it costs to follow one of the channels of `cycle`. The
 //! order alternates, and the figures are medians of the pairs.
 
 use std::process::{Command, Stdio};
@@ -20,7 +21,7 @@ use crate::documents::{self, MARK};
 use crate::events::FIRST_KEY;
 use crate::post::{CONNECTIONS, Connection, NDJSON, Request, post};
 use crate::progress::Progress;
-use crate::readers::Readers;
+use crate::readers::{CONSOLE, Readers};
 use crate::recorder::{Held, Recorder};
 use crate::report::Report;
 use crate::stage::Stage;
@@ -40,56 +41,100 @@ const LOOKS: f64 = 300.0;
 const STREAMED: f64 = 20.0;
 /// Pairs of runs of each measurement at full size.
 const PAIRS: f64 = 5.0;
-/// Those who read the stream while it is measured what that costs.
-const READERS: &str = "3";
 
 pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     let mut report = Report::new("seeing", args.scale);
     times(args, &mut report)?;
-    for (scenario, processor_time, memory) in [
-        (
-            "cycle",
-            "/figures/weir_cpu_us_a_rendering",
-            "/figures/rss_peak_mib",
-        ),
-        ("ingest", "/weir_cpu_us_an_event", "/rss_mib"),
-    ] {
-        let mut pairs = Vec::new();
-        for pair in 0..args.scaled(PAIRS) {
-            let mut figures = [[0.0; 2]; 2];
-            // Whichever runs first meets another machine.
-            for seen in [pair % 2, 1 - pair % 2] {
-                let report = measured(args, scenario, seen == 1)?;
-                figures[seen] = [processor_time, memory].map(|figure| {
-                    let value = report.pointer(figure).and_then(Value::as_f64);
-                    value.unwrap_or_default()
-                });
-            }
-            pairs.push(figures);
-        }
-        let ratio = |[unseen, seen]: &[[f64; 2]; 2]| seen[0] / unseen[0].max(1e-9);
-        let more = |[unseen, seen]: &[[f64; 2]; 2]| seen[1] - unseen[1];
-        let (ratios, more) = (sorted(&pairs, ratio), sorted(&pairs, more));
-        let all: Vec<f64> = ratios.iter().map(|ratio| round(*ratio, 3)).collect();
-        report.figure(&format!("{scenario}_processor_time_ratios"), all);
-        report.at_most(
-            &format!("{scenario}_processor_time_ratio"),
-            round(ratios[ratios.len() / 2], 3),
-            1.03,
-        );
-        report.at_most(&format!("{scenario}_more_mib"), more[more.len() / 2], 64.0);
+    for comparison in &COMPARISONS {
+        comparison.run(args, &mut report)?;
     }
     report.end(args.common.json, out)
 }
 
-fn sorted(pairs: &[[[f64; 2]; 2]], figure: impl Fn(&[[f64; 2]; 2]) -> f64) -> Vec<f64> {
-    let mut all: Vec<f64> = pairs.iter().map(figure).collect();
-    all.sort_by(f64::total_cmp);
-    all
+/// What is measured with and without those who look.
+struct Comparison {
+    /// As it is called in the report.
+    name: &'static str,
+    scenario: &'static str,
+    /// The words that make the one run and the other.
+    without: &'static [&'static str],
+    with: &'static [&'static str],
+    /// Where the scenario reports processor time and memory.
+    figures: [&'static str; 2],
+    /// The highest ratio of processor time.
+    aim: Option<f64>,
 }
 
-/// A measurement in a process of its own; `seen`: with bodies and readers.
-fn measured(args: &FullArgs, scenario: &str, seen: bool) -> Result<Value, Failure> {
+const COMPARISONS: [Comparison; 3] = [
+    Comparison {
+        name: "cycle",
+        scenario: "cycle",
+        without: &["--bodies", "0B"],
+        with: &["--readers", "3", "--traces"],
+        figures: ["/figures/weir_cpu_us_a_rendering", "/figures/rss_peak_mib"],
+        aim: Some(1.03),
+    },
+    Comparison {
+        name: "ingest",
+        scenario: "ingest",
+        without: &["--bodies", "0B"],
+        with: &["--readers", "3", "--traces"],
+        figures: ["/weir_cpu_us_an_event", "/rss_mib"],
+        aim: Some(1.03),
+    },
+    Comparison {
+        name: "tap",
+        scenario: "cycle",
+        without: &[],
+        with: &["--tap", "channels/page.s00"],
+        figures: ["/figures/weir_cpu_us_a_rendering", "/figures/rss_peak_mib"],
+        aim: None,
+    },
+];
+
+impl Comparison {
+    fn run(&self, args: &FullArgs, report: &mut Report) -> Result<(), Failure> {
+        let (mut ratios, mut more) = (Vec::new(), Vec::new());
+        for pair in 0..args.scaled(PAIRS) {
+            let mut figures = [[0.0; 2]; 2];
+            // Whichever runs first meets another machine.
+            for side in [pair % 2, 1 - pair % 2] {
+                let words = [self.without, self.with][side];
+                let report = measured(args, self.scenario, words)?;
+                figures[side] = self.figures.map(|figure| {
+                    let value = report.pointer(figure).and_then(Value::as_f64);
+                    value.unwrap_or_default()
+                });
+            }
+            let [without, with] = figures;
+            ratios.push(round(with[0] / without[0].max(1e-9), 3));
+            more.push(round(with[1] - without[1], 1));
+        }
+        let name = self.name;
+        report.figure(&format!("{name}_processor_time_ratios"), ratios.clone());
+        let (ratio, more) = (median(ratios), median(more));
+        let figure = format!("{name}_processor_time_ratio");
+        match self.aim {
+            Some(most) => {
+                report.at_most(&figure, ratio, most);
+                report.at_most(&format!("{name}_more_mib"), more, 64.0);
+            }
+            None => {
+                report.figure(&figure, ratio);
+                report.figure(&format!("{name}_more_mib"), more);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// A measurement with these words, in a process of its own.
+fn measured(args: &FullArgs, scenario: &str, words: &[&str]) -> Result<Value, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| unreachable("this program cannot be started again", error))?;
     let mut command = Command::new(program);
@@ -106,11 +151,7 @@ fn measured(args: &FullArgs, scenario: &str, seen: bool) -> Result<Value, Failur
             command.args(["--scale", &args.scale.to_string()])
         }
     };
-    match seen {
-        true => command.args(["--readers", READERS]),
-        false => command.args(["--bodies", "0B"]),
-    };
-    let output = command.stderr(Stdio::null()).output();
+    let output = command.args(words).stderr(Stdio::null()).output();
     let output = output.map_err(|error| unreachable(scenario, error))?;
     serde_json::from_slice(&output.stdout).map_err(|error| unreachable(scenario, error))
 }
@@ -183,13 +224,16 @@ fn look(
         times.map_err(Failure::Failed)?,
         20.0,
     );
-    let (readers, seconds) = (Readers::start(stage.address(), 1)?, args.scaled(STREAMED));
+    let (readers, seconds) = (
+        Readers::start(stage.address(), vec![CONSOLE.to_owned()])?,
+        args.scaled(STREAMED),
+    );
     // The first event is the whole picture.
     sleep(Duration::from_secs(2));
     let (before, began) = (readers.bytes(), Instant::now());
     report.figure("stream_snapshot_bytes", before);
     sleep(Duration::from_secs(seconds as u64));
-    readers.check(1)?;
+    readers.check()?;
     let rate = (readers.bytes() - before) as f64 / began.elapsed().as_secs_f64();
     report.at_most("stream_bytes_per_second", rate, 20_000.0);
     Ok(())
