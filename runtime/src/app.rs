@@ -22,6 +22,7 @@ mod prepare;
 mod preview;
 mod receipts;
 mod reload;
+mod renames;
 mod retired;
 mod rollouts;
 mod samples;
