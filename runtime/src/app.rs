@@ -5,6 +5,7 @@
 //! configuration without any complaint takes over; otherwise the current one stays active and the
 //! reload reports why. A component is no part of it: one that is refused keeps its earlier version.
 
+mod altered;
 mod apply;
 mod backend;
 mod comparison;
@@ -21,6 +22,7 @@ mod prepare;
 mod preview;
 mod receipts;
 mod reload;
+mod renames;
 mod retired;
 mod rollouts;
 mod samples;
@@ -71,6 +73,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const SAMPLES_EVERY: u32 = 60;
 /// The same for the latencies of channels.
 const LATENCIES_EVERY: u32 = 300;
+/// How many intervals lie between two looks at a target that has refused something.
+const ALTERED_EVERY: u32 = 10;
 /// Maximum time for requests in progress when Weir stops.
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
 /// Maximum time for deliveries in flight when Weir stops; the whole stop takes less than 10 s.
@@ -158,6 +162,8 @@ struct Inner {
     sweeps: Arc<Sweeps>,
     /// The targets that have forgotten what they held, while all of it is made owed again.
     forgotten: Mutex<BTreeSet<Arc<str>>>,
+    /// The targets at which a look is in progress whether they have been altered.
+    looking: Mutex<BTreeSet<Arc<str>>>,
     jobs: Arc<Jobs>,
     notices: Notices,
     /// The turn of a request that is only looked at: there is only one at a time.
@@ -284,6 +290,7 @@ impl App {
             history: Mutex::default(),
             sweeps: Arc::default(),
             forgotten: Mutex::default(),
+            looking: Mutex::default(),
             jobs: Arc::default(),
             notices: Notices::default(),
             previewing: tokio::sync::Mutex::default(),
@@ -425,6 +432,9 @@ impl Inner {
             self.look_at_lateness();
             memories.save_marks(&self, false).await;
             self.start_over_what_forgot();
+            if beats.is_multiple_of(ALTERED_EVERY) {
+                self.look_for_altered();
+            }
             self.begin_due_checks();
             match self.store.save(now()).await {
                 Err(error) if !fails => {

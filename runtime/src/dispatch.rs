@@ -44,6 +44,7 @@ pub use self::abort_on_panic::AbortOnPanic;
 pub use self::clock::Clock;
 pub use self::default_renderer::DefaultRenderer;
 use self::errors::Errors;
+pub(crate) use self::flight::REFUSED;
 use self::flow::Changes;
 pub use self::flow::Flow;
 pub use self::handle::TargetHandle;

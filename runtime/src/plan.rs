@@ -62,6 +62,9 @@ pub struct Plan {
     pub sources: BTreeMap<Arc<str>, Source>,
     /// Targets by name, with rows expanded (`shop.de`). Inline targets have their channel's name.
     pub targets: BTreeMap<Arc<str>, crate::targets::Options>,
+    /// The former names of targets, by their names: of the inline target of a channel that had another
+    /// name, and of one of a table with `for_each` whose row had. No target has such a name now.
+    pub renamed_targets: BTreeMap<Arc<str>, Arc<str>>,
     /// Channels by name, with rows expanded (`storefront.de`).
     pub channels: BTreeMap<Arc<str>, Channel>,
     /// Who is told of what needs an operator.
@@ -92,6 +95,7 @@ impl Plan {
             plugins: BTreeMap::new(),
             sources: BTreeMap::new(),
             targets: BTreeMap::new(),
+            renamed_targets: BTreeMap::new(),
             channels: BTreeMap::new(),
             notify: Vec::new(),
             files: Vec::new(),

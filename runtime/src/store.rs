@@ -633,6 +633,19 @@ pub trait Store: Send + Sync + 'static {
     /// `Unavailable` if it cannot be written.
     fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()>;
 
+    /// The names of the notes that begin with this text, in order. Reads the local disk.
+    ///
+    /// # Errors
+    /// `Damaged` if they cannot be read.
+    fn notes(&self, prefix: &str) -> Result<Vec<String>, Error>;
+
+    /// Gives notes other names, all of them or none. Each pair is the old name and the new one. A note that
+    /// has the new name is replaced; an old name without a note is passed over.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn rename_notes(&self, names: &[(String, String)]) -> Pending<()>;
+
     /// The quarantine (dead letters) of one source.
     fn shelf(&self, source: &str) -> Arc<dyn Shelf>;
 

@@ -175,7 +175,10 @@ impl Kind {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
             Kind::Kafka(options) => kafka::open(options)?,
-            Kind::Postgres(options) => Box::new(postgres::Postgres::open(options)?),
+            Kind::Postgres(options) => {
+                let table = postgres::Postgres::open(options)?;
+                Box::new(table.remembering(opening.memory.clone()))
+            }
             Kind::Nats(options) => Box::new(nats::Nats::open(options)?),
             Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
             Kind::File(options) => Box::new(file::File::open(options)),
@@ -304,6 +307,12 @@ pub trait Target: Send + Sync + 'static {
 
     /// All that the target held is owed again: it starts over from what is there now, and forgets its mark.
     fn start_over(&self) {}
+
+    /// Looks whether what the target takes has changed since this was asked last, or since an earlier target of
+    /// the same name: then what it has refused may be taken now. Asked only while something is refused.
+    fn altered(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async { false })
+    }
 
     /// The feed that this target is: dispatch tells it when its channel has met all of its entities, and
     /// users see its generation. `None` for all other kinds.

@@ -132,14 +132,9 @@ fn a_bucket_that_was_made_anew_is_filled_again_by_itself() {
     };
     let reader = Reader::of(&bus);
     let stage = Stage::with(&CATALOG.replace("{url}", &bus.url()));
-    let check = || {
-        let output = command(stage.folder(), &["check", "--connect", "-c", "weir.toml"]);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.code(), text)
-    };
-    let (code, text) = check();
+    let (code, text) = stage.check_connections(&[]);
     assert!(
-        code == Some(1) && text.contains("there is no bucket \"catalog\""),
+        code == 1 && text.contains("there is no bucket \"catalog\""),
         "{code:?} {text}"
     );
     stage.takes("pim", &contents(0..20, &json!(1)));
@@ -151,7 +146,7 @@ fn a_bucket_that_was_made_anew_is_filled_again_by_itself() {
             .collect()
     };
     settles(&reader, &all(json!(1)));
-    assert_eq!(check().0, Some(0));
+    assert_eq!(stage.check_connections(&[]).0, 0);
 
     let gone = reader
         .runtime

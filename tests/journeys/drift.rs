@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::weir::command;
 use crate::support::{Act, Dialect, Engine, Stage, becomes, change, deletion};
 
 const CATALOG: &str = r#"
@@ -39,24 +38,13 @@ fn filled(dialect: Dialect) -> (Stage, Engine) {
     (stage, engine)
 }
 
-/// Runs a command on the running Weir; returns its exit code and what it printed.
-fn run(stage: &Stage, arguments: &[&str]) -> (i32, String) {
-    let url = format!("http://{}", stage.weir().address());
-    let output = command(stage.folder(), &[arguments, &["--url", &url]].concat());
-    let said = [&output.stdout[..], &output.stderr].concat();
-    (
-        output.status.code().expect("an exit code"),
-        String::from_utf8_lossy(&said).into_owned(),
-    )
-}
-
 #[test]
 fn an_index_that_lost_and_changed_documents_gets_only_these_again() {
     std::thread::scope(|scope| {
         for dialect in Dialect::ALL {
             scope.spawn(move || {
                 let (stage, engine) = filled(dialect);
-                let fine = run(&stage, &["channel", "drift", "search"]);
+                let fine = stage.tell(&["channel", "drift", "search"]);
                 assert_eq!(
                     fine,
                     (0, "search: no difference in 8 entities\n".to_owned()),
@@ -69,7 +57,7 @@ fn an_index_that_lost_and_changed_documents_gets_only_these_again() {
                     let theirs = json!({"id": "theirs", "objectID": "theirs"});
                     documents.insert("theirs".to_owned(), (1, theirs));
                 });
-                let (code, said) = run(&stage, &["channel", "drift", "search"]);
+                let (code, said) = stage.tell(&["channel", "drift", "search"]);
                 assert_eq!(code, 1, "{dialect:?}: {said}");
                 for expected in [
                     "search: 3 differences in 8 entities: 1 missing, 1 extra, 0 older, 1 different\n",
@@ -84,7 +72,7 @@ fn an_index_that_lost_and_changed_documents_gets_only_these_again() {
                 assert_eq!((&drift["missing"], &drift["extra"]), (&json!(1), &json!(1)));
 
                 let writes = engine.writes();
-                let (code, said) = run(&stage, &["channel", "drift", "search", "--repair"]);
+                let (code, said) = stage.tell(&["channel", "drift", "search", "--repair"]);
                 assert_eq!(code, 1, "{dialect:?}: {said}");
                 assert!(said.contains("2 are sent again\n"), "{dialect:?}: {said}");
                 let expected = (0..8).map(|number| (format!("p{number}"), json!({"n": 1})));
@@ -98,10 +86,10 @@ fn an_index_that_lost_and_changed_documents_gets_only_these_again() {
                 assert!(engine.writes() - writes <= 2, "{dialect:?}");
                 let writes = engine.writes();
 
-                let (code, said) = run(&stage, &["channel", "resend", "search", "product/p3"]);
+                let (code, said) = stage.tell(&["channel", "resend", "search", "product/p3"]);
                 assert_eq!((code, &*said), (0, "search: product/p3 is sent again\n"));
                 becomes("a write more", true, || engine.writes() > writes);
-                let (code, said) = run(&stage, &["channel", "resend", "search", "product/none"]);
+                let (code, said) = stage.tell(&["channel", "resend", "search", "product/none"]);
                 assert_eq!(code, 1, "{said}");
             });
         }
@@ -171,7 +159,7 @@ fn an_api_is_asked_for_each_entity_and_one_that_cannot_be_asked_is_named() {
             _ => Act::Say(200, String::new()),
         }
     });
-    let (code, said) = run(&stage, &["channel", "drift", "search"]);
+    let (code, said) = stage.tell(&["channel", "drift", "search"]);
     assert_eq!(code, 1, "{said}");
     for expected in [
         "search: 3 differences in 4 entities: 1 missing, 1 extra, 0 older, 1 different\n",
@@ -188,13 +176,13 @@ fn an_api_is_asked_for_each_entity_and_one_that_cannot_be_asked_is_named() {
     let plain = Stage::with(&CATALOG.replace("{target}", "kind = \"webhook\"\nurl = \"{shop}\"\n"));
     plain.takes("pim", &[change("p0", "content", json!({"n": 1}))]);
     plain.settles("search");
-    let (code, said) = run(&plain, &["channel", "drift", "search"]);
+    let (code, said) = plain.tell(&["channel", "drift", "search"]);
     assert_eq!(code, 1, "{said}");
     assert!(
         said.contains("channel search: the drift check failed: Weir does not know where this API shows what it holds; write get = {"),
         "{said}"
     );
-    let (code, said) = run(&plain, &["channel", "drift", "nope"]);
+    let (code, said) = plain.tell(&["channel", "drift", "nope"]);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("there is no channel `nope`"), "{said}");
 }
@@ -209,7 +197,7 @@ fn what_is_ahead_of_weir_is_overwritten_when_an_operator_says_so() {
     stage.start();
     stage.takes("pim", &[change("p0", "content", json!({"n": 1}))]);
     stage.settles("search");
-    let (code, said) = run(&stage, &["channel", "overwrite", "search"]);
+    let (code, said) = stage.tell(&["channel", "overwrite", "search"]);
     assert!(code == 1 && said.contains("is not ahead"), "{code} {said}");
 
     let path = stage.folder().join("out/all.ndjson");
@@ -221,7 +209,7 @@ fn what_is_ahead_of_weir_is_overwritten_when_an_operator_says_so() {
     stage.takes("pim", &[change("p0", "content", json!({"n": 2}))]);
     stage.channel_is("search", "ahead");
 
-    let (code, said) = run(&stage, &["channel", "overwrite", "search"]);
+    let (code, said) = stage.tell(&["channel", "overwrite", "search"]);
     assert_eq!(code, 0, "{said}");
     let last = || {
         let text = std::fs::read_to_string(&path).expect("text");
@@ -237,4 +225,28 @@ fn what_is_ahead_of_weir_is_overwritten_when_an_operator_says_so() {
     becomes("a sequence above", true, || {
         last()["sequence"].as_u64().is_some_and(|it| it > ahead)
     });
+}
+
+// The store of Weir was lost. Its versions began again below those of the index, so that each document stayed as it
+// was, and there was no command that settled it.
+#[test]
+fn an_index_that_is_ahead_of_weir_is_overwritten_when_an_operator_says_so() {
+    let (stage, engine) = filled(Dialect::OpenSearch);
+    let ahead = 230_000_000_000_000_u64;
+    engine.changes(|documents| documents.get_mut("p1").expect("it is there").0 = ahead);
+    stage.takes("pim", &[change("p1", "content", json!({"n": 2}))]);
+    stage.channel_is("search", "ahead");
+    let reason = stage.channel("search")["reason"].to_string();
+    for words in [&*ahead.to_string(), "weir channel overwrite search"] {
+        assert!(reason.contains(words), "{words} in {reason}");
+    }
+    assert_eq!(engine.holds()["p1"], json!({"n": 1}));
+    let (code, said) = stage.tell(&["channel", "overwrite", "search"]);
+    assert_eq!(code, 0, "{said}");
+    becomes("the document", json!({"n": 2}), || {
+        engine.holds()["p1"].clone()
+    });
+    stage.channel_is("search", "flowing");
+    stage.settles("search");
+    assert_eq!(stage.refused("search"), Vec::<Value>::new());
 }

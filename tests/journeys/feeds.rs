@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 
 use crate::support::http::request;
 use crate::support::parts::part;
-use crate::support::weir::command;
 use crate::support::{Ends, Reply, Stage, becomes, change, deletion, eventually};
 
 const CATALOG: &str = r#"
@@ -98,16 +97,7 @@ fn a_catalogue_is_fetched_changed_and_withdrawn() {
         let records = feed["generation"]["records"].clone();
         (records, feed["unpublished"].clone())
     });
-    let listed = command(
-        stage.folder(),
-        &[
-            "channel",
-            "list",
-            "--url",
-            &format!("http://{}", stage.weir().address()),
-        ],
-    );
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let (_, listed) = stage.tell(&["channel", "list"]);
     assert!(listed.contains("with 1999 records"), "{listed}");
 }
 
@@ -204,8 +194,14 @@ fn part_of_curl() -> Option<std::path::PathBuf> {
     part("curl", "whether curl fetches a feed")
 }
 
-/// Fetches in pieces, each on a connection of its own, and starts again when the server sends the whole file.
-fn in_pieces(address: SocketAddr, digests: &mut BTreeSet<String>) -> Vec<u8> {
+/// The tag of a generation with these bytes: it is their digest.
+fn tag(body: &[u8]) -> String {
+    format!("\"{:032x}\"", xxhash_rust::xxh3::xxh3_128(body))
+}
+
+/// Fetches in pieces, each on a connection of its own, and starts again when the server sends the whole file. What
+/// it returns are the bytes of one generation.
+fn in_pieces(address: SocketAddr) -> Vec<u8> {
     let (mut body, mut etag) = (Vec::new(), String::new());
     loop {
         let range = format!("bytes={}-{}", body.len(), body.len() + 5_000);
@@ -218,16 +214,19 @@ fn in_pieces(address: SocketAddr, digests: &mut BTreeSet<String>) -> Vec<u8> {
         match reply.status {
             200 => body = reply.body.clone(),
             206 => body.extend(&reply.body),
-            416 => return body,
+            416 => {
+                assert_eq!(tag(&body), etag, "all pieces are of one generation");
+                return body;
+            }
             other => panic!("{other} {}", reply.text()),
         }
-        digests.insert(new.clone());
         etag = new;
         let whole = reply
             .header("content-range")
             .and_then(|it| it.split_once('/'));
         let whole = whole.and_then(|(_, length)| length.parse().ok());
         if whole.unwrap_or(body.len()) == body.len() {
+            assert_eq!(tag(&body), etag, "all pieces are of one generation");
             return body;
         }
     }
@@ -251,7 +250,7 @@ fn downloads_that_resume_while_the_feed_is_replaced_are_whole() {
                 scope.spawn(move || {
                     let mut fetched = 0;
                     while !over.load(Ordering::SeqCst) {
-                        let body = in_pieces(address, &mut BTreeSet::new());
+                        let body = in_pieces(address);
                         let prices: BTreeSet<u64> = records(&body).into_values().collect();
                         // Each change is of all records in one request.
                         assert_eq!(records(&body).len(), 2_000);
@@ -309,12 +308,8 @@ fn a_feed_that_shrinks_is_held_until_it_is_confirmed() {
             .contains("in the next generation"),
         "{standing:#}"
     );
-    let url = format!("http://{}", stage.weir().address());
-    let confirmed = command(
-        stage.folder(),
-        &["channel", "confirm", "google", "--url", &url],
-    );
-    assert!(confirmed.status.success(), "{confirmed:?}");
+    let (code, said) = stage.tell(&["channel", "confirm", "google"]);
+    assert_eq!(code, 0, "{said}");
     holds(&stage, (50..100).map(|at| (at, 1)));
 }
 
@@ -349,15 +344,66 @@ fn killed_at_any_point_of_a_build_the_last_generation_stays_and_nothing_is_lost(
                 stage.has_ended().then_some(())
             });
             stage.kill();
+            // So that no other generation is built before it is looked at.
+            stage.configure(&CATALOG.replace("\"100ms\"\n[channels", "\"1h\"\n[channels"));
             stage.start();
             let after = fetch(&stage, &[]);
             assert_eq!(after.status, 200, "{point}: a generation is served at once");
             assert_eq!(records(&after.body).len(), 300, "{point}");
-            assert!(!before.body.is_empty());
+            let etag = after.header("etag").unwrap_or_default().to_owned();
+            assert_eq!(etag, tag(&after.body), "{point}");
+            if pass == 1 {
+                assert_eq!(Some(&*etag), before.header("etag"), "{point}");
+                assert!(after.body == before.body, "{point}: the old bytes");
+            }
+            stage.reloads(CATALOG);
             stage.takes("pim", &changes(0..301, 99));
             holds(&stage, (0..301).map(|at| (at, 99)));
         }
     }
+}
+
+// A hundred fetchers came at once, and each got so little that all of them gave up in the middle.
+#[test]
+fn a_fetcher_too_many_is_told_to_come_again() {
+    let stage = Stage::with(CATALOG);
+    // More than a socket that nobody reads takes.
+    let long = "x".repeat(60_000);
+    let changed = |number| change(&key(number), "content", json!(long));
+    for first in (0..300).step_by(100) {
+        let changes: Vec<Value> = (first..first + 100).map(changed).collect();
+        stage.takes("pim", &changes);
+    }
+    let length = |stage: &Stage| {
+        let feed = stage.channel("google")["feed"].clone();
+        feed["generation"]["records"].as_u64()
+    };
+    becomes("the feed", Some(300), || length(&stage));
+    let etag = fetch(&stage, &[])
+        .header("etag")
+        .unwrap_or_default()
+        .to_owned();
+    let ask = b"GET /v1/feeds/google HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n";
+    let mut readers: Vec<TcpStream> = (0..64)
+        .map(|_| {
+            let mut socket = TcpStream::connect(stage.weir().address()).expect("connected");
+            socket.write_all(ask).expect("sent");
+            let mut begin = [0; 12];
+            socket.read_exact(&mut begin).expect("it is answered");
+            assert_eq!(&begin, b"HTTP/1.1 200");
+            socket
+        })
+        .collect();
+    let many = fetch(&stage, &[]);
+    assert_eq!((many.status, many.header("retry-after")), (503, Some("30")));
+    assert!(many.text().contains("64 downloads"), "{}", many.text());
+    // Who asks whether anything is new takes no place, and one that has gone gives back its own.
+    let same = fetch(&stage, &[("if-none-match", &etag)]);
+    assert_eq!(same.status, 304);
+    readers.pop();
+    eventually("a place", || {
+        (fetch(&stage, &[]).status == 200).then_some(())
+    });
 }
 
 // The store was restored from a backup of the night, and the feed kept products of the day for ever.

@@ -16,7 +16,6 @@ use crate::power;
 use crate::support::disk::Disk;
 use crate::support::http::Connection;
 use crate::support::moto::Moto;
-use crate::support::weir::command;
 use crate::support::{Stage, becomes, change, deletion, eventually, repeats};
 
 const FILES: &str = r#"
@@ -313,14 +312,9 @@ retry = { first = "20ms", cap = "100ms" }
 "#
     .replace("{port}", &moto.port().to_string());
     let mut stage = Stage::with(&config);
-    let check = || {
-        let output = command(stage.folder(), &["check", "--connect", "-c", "weir.toml"]);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.code(), text)
-    };
-    let (code, text) = check();
+    let (code, text) = stage.check_connections(&[]);
     assert!(
-        code == Some(1) && text.contains("there is no such bucket"),
+        code == 1 && text.contains("there is no such bucket"),
         "{code:?} {text}"
     );
     let changes: Vec<Value> = (0..40)

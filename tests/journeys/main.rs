@@ -36,6 +36,7 @@ mod previewed;
 mod quiet;
 mod receipts;
 mod reload;
+mod renames;
 mod restored;
 mod sandbox;
 mod search;

@@ -6,7 +6,6 @@ mod trouble;
 use serde_json::{Value, json};
 
 use crate::support::postgres::Postgres;
-use crate::support::weir::{PROGRAM, command};
 use crate::support::{Stage, becomes, change, deletion, repeats};
 
 const PROVES: &str = "a channel that delivers to PostgreSQL";
@@ -73,32 +72,17 @@ fn products_are_rows_that_change_and_go() {
     let Some(server) = Postgres::start(&[], PROVES) else {
         return;
     };
-    let stage = {
-        let stage = Stage::closed(CONFIG);
-        let check = || {
-            let mut check = std::process::Command::new(PROGRAM);
-            check
-                .args(["check", "--connect", "-c", "weir.toml"])
-                .current_dir(stage.folder());
-            let output = check
-                .env("DATABASE_URL", server.url())
-                .output()
-                .expect("it runs");
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            (output.status.code(), text)
-        };
-        let (code, text) = check();
-        assert!(
-            code == Some(1) && text.contains("CREATE TABLE \"products\""),
-            "{code:?} {text}"
-        );
-        server.sql(TABLE);
-        let (code, text) = check();
-        assert_eq!(code, Some(0), "{text}");
-        let mut stage = stage;
-        stage.start_with(&[("DATABASE_URL", &server.url())]);
-        stage
-    };
+    let mut stage = Stage::closed(CONFIG);
+    let environment = [("DATABASE_URL", &*server.url())];
+    let (code, text) = stage.check_connections(&environment);
+    assert!(
+        code == 1 && text.contains("CREATE TABLE \"products\""),
+        "{code} {text}"
+    );
+    server.sql(TABLE);
+    let (code, text) = stage.check_connections(&environment);
+    assert_eq!(code, 0, "{text}");
+    stage.start_with(&environment);
     stage.takes("pim", &changes(0..300, 1));
     answers(
         &server,
@@ -241,21 +225,14 @@ fn what_somebody_has_changed_by_hand_is_found_and_sent_again() {
     stage.takes("pim", &changes(0..50, 1));
     answers(&server, "SELECT count(*) FROM products", "50");
     stage.settles("database");
-    let drift = |more: &[&str]| {
-        let url = format!("http://{}", stage.weir().address());
-        let arguments = ["channel", "drift", "database", "--url", &url];
-        let output = command(stage.folder(), &[&arguments, more].concat());
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.code(), said)
-    };
-    let (code, said) = drift(&[]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = stage.tell(&["channel", "drift", "database"]);
+    assert_eq!(code, 0, "{said}");
     server.sql(
         "UPDATE products SET n = 7 WHERE sku = 'p0001'; UPDATE products SET deleted = true WHERE sku = 'p0002';
          DELETE FROM products WHERE sku = 'p0003'; INSERT INTO products VALUES ('stray', 1)",
     );
-    let (code, said) = drift(&["--repair"]);
-    assert_eq!(code, Some(1), "{said}");
+    let (code, said) = stage.tell(&["channel", "drift", "database", "--repair"]);
+    assert_eq!(code, 1, "{said}");
     for key in ["p0001", "p0002", "p0003", "stray"] {
         assert!(said.contains(key), "{key} in {said}");
     }

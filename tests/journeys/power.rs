@@ -215,16 +215,23 @@ fn noticed_without_sync(stage: &mut Stage, disk: &Disk) -> usize {
     let without_sync = without_sync(stage);
     stage.start_by(without_sync());
     let ledger = Ledger::default();
-    for cut in 1..=CUTS_WITHOUT_SYNC {
-        // A store that does not open counts too; the round then panics.
-        match catch_unwind(AssertUnwindSafe(|| round(stage, disk, &ledger))) {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => return cut,
+    notices(CUTS_WITHOUT_SYNC, |cut| {
+        if cut > 1 {
+            stage.kill();
+            stage.start_by(without_sync());
         }
-        stage.kill();
-        stage.start_by(without_sync());
-    }
-    panic!(
-        "{CUTS_WITHOUT_SYNC} cuts without the sync lost nothing, so this test cannot detect a loss"
-    );
+        round(stage, disk, &ledger)
+    })
+}
+
+/// Makes cuts until one is noticed, and returns its number. What does not open, or is damaged, counts too: a look
+/// at it panics.
+fn notices(most: usize, mut round: impl FnMut(usize) -> Result<Counts, String>) -> usize {
+    let noticed = (1..=most).find(|cut| {
+        let looked = catch_unwind(AssertUnwindSafe(|| round(*cut)));
+        !matches!(looked, Ok(Ok(_)))
+    });
+    noticed.unwrap_or_else(|| {
+        panic!("{most} cuts without the sync lost nothing, so this test cannot detect a loss")
+    })
 }

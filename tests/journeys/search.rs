@@ -198,20 +198,15 @@ fn a_catalogue_that_was_held_back_goes_in_few_requests() {
 fn a_check_looks_at_the_index_before_the_first_delivery() {
     let with_mappings = [Dialect::Elasticsearch, Dialect::OpenSearch];
     each(&with_mappings, |stage, engine, _| {
-        let check = || {
-            let output = command(stage.folder(), &["check", "--connect", "-c", "weir.toml"]);
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            (output.status.code(), text)
-        };
-        let (code, text) = check();
+        let (code, text) = stage.check_connections(&[]);
         assert!(
-            code == Some(0) && text.contains("guesses the type of each field"),
+            code == 0 && text.contains("guesses the type of each field"),
             "{code:?} {text}"
         );
         engine.index_is_there(false);
-        let (code, text) = check();
+        let (code, text) = stage.check_connections(&[]);
         assert!(
-            code == Some(1) && text.contains("there is no index \"products\""),
+            code == 1 && text.contains("there is no index \"products\""),
             "{code:?} {text}"
         );
         assert_eq!(engine.writes(), 0);

@@ -1016,10 +1016,29 @@ fn a_new_start_finds_everything_as_it_was() {
         set.expect("it is written");
         assert_eq!(store.note("target shop").expect("it is read"), note);
     }
+    for (name, note) in [("mark web", "m"), ("mark website", "s"), ("mark site", "x")] {
+        let set = store.set_note(name, Some(note.into())).wait();
+        set.expect("it is written");
+    }
+    let names = |old: &str, new: &str| (old.to_owned(), new.to_owned());
+    let renamed = [names("mark web", "mark site"), names("none", "target shop")];
+    let renamed = store.rename_notes(&renamed).wait();
+    renamed.expect("it is written");
+    let marks = |store: &dyn Store| {
+        let names = store.notes("mark ").expect("they are read");
+        let note = |name: String| {
+            let note = store.note(&name).expect("it is read").expect("a note");
+            format!("{name} = {}", String::from_utf8_lossy(&note))
+        };
+        names.into_iter().map(note).collect::<Vec<_>>()
+    };
+    let moved = ["mark site = m", "mark website = s"];
+    assert_eq!(marks(&store), moved);
     store.close().wait().expect("it closes");
     drop((queue, store));
 
     let store = open(folder.path()).expect("it opens again");
+    assert_eq!(marks(&store), moved);
     let (queue, again) = join(&store, "shop", &subscription(1));
     assert_eq!((again.swept, again.paused), (false, true));
     let note = store.note("target shop").expect("it is read");

@@ -186,6 +186,27 @@ impl Stage {
         assert_eq!(view["success"], true, "{view:#}");
     }
 
+    /// Runs a command on the running Weir. Returns its exit code, and what it printed.
+    #[track_caller]
+    pub fn tell(&self, arguments: &[&str]) -> (i32, String) {
+        let url = format!("http://{}", self.weir().address());
+        let output = super::weir::command(self.folder(), &[arguments, &["--url", &url]].concat());
+        let said = [&output.stdout[..], &output.stderr].concat();
+        let code = output.status.code().expect("an exit code");
+        (code, String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// What `weir check --connect` prints, with environment variables; and its exit code.
+    #[track_caller]
+    pub fn check_connections(&self, environment: &[(&str, &str)]) -> (i32, String) {
+        let mut check = std::process::Command::new(super::weir::PROGRAM);
+        check.args(["check", "--connect", "-c", "weir.toml"]);
+        check.envs(environment.iter().copied());
+        let output = check.current_dir(self.folder()).output().expect("it runs");
+        let code = output.status.code().expect("an exit code");
+        (code, String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Sends a body to a source.
     #[track_caller]
     pub fn send(&self, source: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {

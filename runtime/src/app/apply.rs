@@ -111,10 +111,13 @@ impl Inner {
             forget_ms: plan.forget.as_millis() as u64,
         });
         self.happenings.bodies().limit(plan.server.bodies_bytes);
-        let targets = self.targets(&old, &plan).map_err(Halted::before)?;
         let receivers = self.notices.open(&plan.notify).map_err(Halted::before)?;
         self.follow_telemetry(&old.plan, &plan)
             .map_err(Halted::before)?;
+        // Last, because it is not undone if something else keeps the plan from being used.
+        let renamed = self.rename_targets(&old, &plan).await;
+        renamed.map_err(Halted::before)?;
+        let targets = self.targets(&old, &plan).map_err(Halted::before)?;
         let mut live = Live {
             since: now(),
             started: old.started,
@@ -155,6 +158,7 @@ impl Inner {
         self.channels_follow(&old, &mut live)
             .await
             .map_err(Halted::midway)?;
+        self.keep_marks(&old, &live).await.map_err(Halted::midway)?;
         self.live.store(Arc::new(live));
         self.notices.follow(&plan.notify, receivers);
         Ok(TakenOver {
@@ -280,7 +284,8 @@ impl Inner {
         let mut open = |name: &Arc<str>, options: &crate::targets::Options| {
             let breaker = dispatch::breaker::Options::default();
             let (clock, dice) = (self.clock, fastrand::Rng::new());
-            let before = old.targets.get(name);
+            let was = || old.targets.get(plan.renamed_targets.get(name)?);
+            let before = old.targets.get(name).or_else(was);
             let memory = match before {
                 Some(before) => before.memory(),
                 None => self.store.note(&note_of(name))?,
@@ -291,7 +296,7 @@ impl Inner {
             };
             let memory = memory.as_deref();
             let opening = Opening {
-                folder: self.folder.join(super::TARGETS).join(&**name),
+                folder: self.folder_of(name),
                 memory: Arc::new(TargetMemory {
                     store: self.store.clone(),
                     target: name.clone(),
@@ -368,37 +373,6 @@ impl Inner {
             }
         }
         Ok(())
-    }
-
-    async fn rename_channels(&self, old: &Live, plan: &Plan) -> Result<(), store::Error> {
-        for channel in plan.channels.values() {
-            let (name, was) = (&channel.options.name, &channel.options.was);
-            if let Some(was) = was.as_ref().filter(|_| !old.channels.contains_key(name))
-                && self.store.rename(was, name).await?
-            {
-                self.rename_latencies(old, was, name).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A channel that ran until now knows newer latencies than the store.
-    async fn rename_latencies(
-        &self,
-        old: &Live,
-        was: &str,
-        name: &str,
-    ) -> Result<(), store::Error> {
-        let before = note_of_latencies(was);
-        let running = old.channels.get(was);
-        let latencies = match running.and_then(|channel| channel.latency_memory()) {
-            Some(latencies) => Some(latencies),
-            None => self.store.note(&before)?,
-        };
-        self.store
-            .set_note(&note_of_latencies(name), latencies)
-            .await?;
-        self.store.set_note(&before, None).await
     }
 
     /// Starts a channel, leaves it as it is, or gives it a new setup.

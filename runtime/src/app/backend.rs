@@ -584,7 +584,9 @@ impl Inner {
         match self.store.forget(name).await.map_err(failed)? {
             true => {
                 let latencies = note_of_latencies(name);
-                self.store.set_note(&latencies, None).await.map_err(failed)
+                let forgotten = self.store.set_note(&latencies, None).await;
+                forgotten.map_err(failed)?;
+                self.forget_target(name).await.map_err(failed)
             }
             false => Err(Problem::conflict(
                 "channel-live",

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Inner;
+use super::apply::Live;
 use crate::model::Sequence;
 use crate::store::{self, Store};
 use crate::targets::{BoxFuture, Foreign, Mark, Memory};
@@ -49,6 +50,35 @@ fn note_of_foreign(target: &str) -> String {
 /// The name of the store's note with the mark of a target.
 fn note_of_mark(target: &str) -> String {
     format!("mark {target}")
+}
+
+/// The name of the store's notes with what a kind of target remembers by names of its own.
+fn notes_of_memory(target: &str) -> String {
+    format!("memory {target} ")
+}
+
+/// The notes of a target that there are, each with the name that it has for a target of another name.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn notes_to_rename(
+    store: &dyn Store,
+    was: &str,
+    name: &str,
+) -> Result<Vec<(String, String)>, store::Error> {
+    let mut found = Vec::new();
+    for note in [note_of, note_of_credentials, note_of_foreign, note_of_mark] {
+        if store.note(&note(was))?.is_some() {
+            found.push((note(was), note(name)));
+        }
+    }
+    let (before, after) = (notes_of_memory(was), notes_of_memory(name));
+    for note in store.notes(&before)? {
+        let own = note.strip_prefix(&before).unwrap_or_default();
+        let renamed = format!("{after}{own}");
+        found.push((note, renamed));
+    }
+    Ok(found)
 }
 
 /// The sequences that a target at this place may overwrite.
@@ -106,6 +136,30 @@ pub(super) fn mark_of(
     }))
 }
 
+impl Inner {
+    /// Keeps the marks of targets that others have replaced at the same place, once nothing is delivered to them
+    /// any more. Those that have replaced them have none before their first delivery.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub(super) async fn keep_marks(&self, old: &Live, live: &Live) -> Result<(), store::Error> {
+        for (name, target) in &live.targets {
+            let was = || old.targets.get(live.plan.renamed_targets.get(name)?);
+            let before = old.targets.get(name).or_else(was);
+            let replaced = before.filter(|it| !Arc::ptr_eq(it, target));
+            let replaced = replaced.filter(|it| it.place() == target.place());
+            if target.mark().is_none()
+                && let Some(mark) = replaced.and_then(|it| it.mark())
+            {
+                let note = [&[0], &target.place().to_le_bytes()[..], &mark].concat();
+                let kept = self.store.set_note(&note_of_mark(name), Some(note));
+                kept.await?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The memory of a target in the store.
 pub(super) struct TargetMemory {
     pub(super) store: Arc<dyn Store>,
@@ -114,7 +168,7 @@ pub(super) struct TargetMemory {
 
 impl TargetMemory {
     fn note(&self, name: &str) -> String {
-        format!("memory {} {name}", self.target)
+        format!("{}{name}", notes_of_memory(&self.target))
     }
 }
 

@@ -1171,6 +1171,12 @@ impl Store for Failing {
     fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()> {
         self.inner.set_note(name, note)
     }
+    fn notes(&self, prefix: &str) -> Result<Vec<String>, store::Error> {
+        self.inner.notes(prefix)
+    }
+    fn rename_notes(&self, names: &[(String, String)]) -> Pending<()> {
+        self.inner.rename_notes(names)
+    }
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
         Arc::new(FailingShelf(self.inner.shelf(source)))
     }

@@ -20,7 +20,6 @@ use crate::dispatch::hours::{Hours, Span};
 use crate::dispatch::{self, WithdrawMax, retry};
 use crate::model::{EntityType, Lane, facet_matches};
 use crate::store::Debounce;
-use crate::targets;
 
 /// With more entities in one request, one slow response would delay too many.
 const BATCH: RangeInclusive<i64> = 1..=10_000;
@@ -50,7 +49,7 @@ pub(super) fn channels<'a>(
     entities: &BTreeMap<Arc<str>, EntityType>,
     plugins: &BTreeMap<Arc<str>, Plugin>,
     targets: Targets,
-) -> (Channels, BTreeMap<Arc<str>, targets::Options>) {
+) -> (Channels, Targets) {
     let mut known = Known {
         entities,
         plugins,
@@ -86,7 +85,13 @@ pub(super) fn channels<'a>(
         overlaps(&field, &by_row);
     }
     rename(&mut channels, before);
-    (channels, known.targets.usable())
+    let Known { mut targets, .. } = known;
+    for name in &targets.inline {
+        if let Some(was) = channels.get(name).and_then(|it| it.options.was.as_deref()) {
+            targets.renamed.insert(name.clone(), was.into());
+        }
+    }
+    (channels, targets)
 }
 
 /// Warns where one row's family takes facets that are meant for another row, as `price.{site}-*` of the
@@ -397,6 +402,7 @@ fn to_target(
             field.complain(format!("this target gets the name of its channel, and there is already a target {name:?}"), help);
         } else {
             targets.by_name.insert(name.clone(), options.flatten());
+            targets.inline.insert(name.clone());
         }
         return name.clone();
     }

@@ -18,7 +18,7 @@ mod scripted;
 mod search;
 mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -112,6 +112,10 @@ pub(super) struct Targets {
     paces: BTreeMap<String, Pace>,
     /// Names of the tables with `for_each`, with the table of rows that they expand.
     pub(super) for_each: BTreeMap<String, String>,
+    /// The names of those that are inline in a channel.
+    pub(super) inline: BTreeSet<Arc<str>>,
+    /// The former names of those whose row has another name now.
+    pub(super) renamed: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// The requests in flight of most targets, unless configured.
@@ -126,6 +130,14 @@ struct Pace {
 }
 
 impl Targets {
+    /// The former names of targets that have another one now; not those that another target has now.
+    pub(super) fn former_names(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        let renamed = self.renamed.iter();
+        let free = renamed.filter(|(_, was)| !self.by_name.contains_key(*was));
+        free.map(|(name, was)| (name.clone(), was.clone()))
+            .collect()
+    }
+
     /// The targets that can be used.
     pub(super) fn usable(self) -> BTreeMap<Arc<str>, Options> {
         self.by_name
@@ -153,6 +165,10 @@ pub(super) fn targets<'a>(root: &mut Cursor<'a>, notes: &mut Notes<'a>) -> Targe
                     targets
                         .for_each
                         .insert(field.key.to_owned(), row.table.clone());
+                    if let Some(was) = &row.was {
+                        let was = format!("{}.{was}", field.key).into();
+                        targets.renamed.insert(name.clone(), was);
+                    }
                 }
                 let options = target(name.clone(), table, &targets);
                 if targets.by_name.insert(name.clone(), options).is_some() {

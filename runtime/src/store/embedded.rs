@@ -480,6 +480,24 @@ impl Store for Embedded {
             .on_writer(move |writer| writer.set_note(key, note))
     }
 
+    fn notes(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let damaged = |error: sled::Error| Error::Damaged(error.to_string());
+        let rows = self.shared.db.scan_prefix(keys::note(prefix));
+        let name = |key: Result<sled::IVec, sled::Error>| {
+            let key = key.map_err(damaged)?;
+            let name = key.strip_prefix(keys::NOTE).unwrap_or_default();
+            Ok(String::from_utf8_lossy(name).into_owned())
+        };
+        rows.keys().map(name).collect()
+    }
+
+    fn rename_notes(&self, names: &[(String, String)]) -> Pending<()> {
+        let keys = |(old, new): &(String, String)| (keys::note(old), keys::note(new));
+        let names: Vec<_> = names.iter().map(keys).collect();
+        self.shared
+            .on_writer(move |writer| writer.rename_notes(&names))
+    }
+
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
         Arc::new(SourceShelf {
             shared: self.shared.clone(),

@@ -21,7 +21,7 @@ mod put;
 mod sorted;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -103,6 +103,16 @@ impl Options {
 /// The feeds of this process by folder: one that a new configuration opens takes the files over from the
 /// one before it.
 static OPEN: LazyLock<Mutex<HashMap<PathBuf, Vec<Weak<Shared>>>>> = LazyLock::new(Mutex::default);
+
+/// Lets go of the files in a folder: no feed of this process writes there any more when this returns. What
+/// was published goes on being served. Blocking.
+pub(crate) fn let_go(folder: &Path) {
+    let feeds = lock(&OPEN).remove(folder).unwrap_or_default();
+    for feed in feeds.iter().filter_map(Weak::upgrade) {
+        feed.disk.retire();
+        feed.publisher.stop_putting();
+    }
+}
 
 /// A feed that is ready to be delivered to.
 pub struct Feed {

@@ -15,6 +15,7 @@ mod look;
 mod mark;
 mod pool;
 mod rows;
+mod shape;
 mod table;
 mod text;
 mod tls;
@@ -35,13 +36,14 @@ use self::mark::Marks;
 use self::pool::Pool;
 pub use self::rows::Value;
 use self::rows::{Rows, Wanted};
+use self::shape::Shape;
 use self::table::Layout;
 pub use self::table::{NAME_BYTES_MAX, Name};
 pub use self::tls::Mode;
 pub use self::url::Server;
 use super::http::{Egress, Tls};
 use super::{
-    Attempt, BoxFuture, Delivery, Held, Item, Mark, Nature, Outcome, Page, Target, Unusable,
+    Attempt, BoxFuture, Delivery, Held, Item, Mark, Memory, Nature, Outcome, Page, Target, Unusable,
 };
 use crate::sync::lock;
 
@@ -136,6 +138,7 @@ pub struct Postgres {
     marks: Marks,
     /// How to write; `None` before the first look, and after trouble.
     layout: Mutex<Option<Arc<Layout>>>,
+    shape: Shape,
     /// The newest sequence that any attempt has known.
     head: AtomicU64,
 }
@@ -152,9 +155,17 @@ impl Postgres {
             pool: Pool::new(Dialer::open(options)?),
             marks: Marks::default(),
             layout: Mutex::default(),
+            shape: Shape::default(),
             head: AtomicU64::new(0),
             options: options.clone(),
         })
+    }
+
+    /// The same, which remembers over a restart what the table takes.
+    #[must_use]
+    pub fn remembering(mut self, memory: Arc<dyn Memory>) -> Postgres {
+        self.shape = Shape::recalled(memory);
+        self
     }
 
     fn newest_head(&self) -> u64 {
@@ -261,6 +272,7 @@ impl Postgres {
             .look(&conn)
             .await
             .inspect_err(|failed| self.learn(failed))?;
+        self.take_shape(&looked).await;
         match looked.layout {
             Some(layout) => {
                 let layout = Arc::new(layout);
@@ -288,6 +300,26 @@ impl Postgres {
             let reason = format!("the catalog of the database was not read within {limit:?}");
             Err(Failed::new(Class::Later, reason))
         })
+    }
+
+    /// Takes the shape of the table. If it has changed, how to write is found out anew before the next write.
+    async fn take_shape(&self, looked: &Looked) {
+        if let Some(shape) = looked.shape
+            && self.shape.take(shape).await
+        {
+            *lock(&self.layout) = None;
+        }
+    }
+
+    /// Looks whether the table has been altered. If it cannot be looked at now, it is at the next time.
+    async fn look_for_alterations(&self) -> bool {
+        if let Ok((conn, _)) = self.ready().await
+            && let Ok(looked) = self.look(&conn).await
+        {
+            self.pool.give(conn);
+            self.take_shape(&looked).await;
+        }
+        self.shape.has_changed()
     }
 
     async fn check_all(&self) -> Result<Vec<String>, String> {
@@ -337,6 +369,10 @@ impl Target for Postgres {
         self.marks.start_over();
         *lock(&self.layout) = None;
         self.pool.renew();
+    }
+
+    fn altered(&self) -> BoxFuture<'_, bool> {
+        Box::pin(self.look_for_alterations())
     }
 
     fn compare<'a>(&'a self, items: &'a [Item]) -> BoxFuture<'a, Result<Vec<Held>, String>> {

@@ -48,11 +48,6 @@ fn a_feed_is_in_its_bucket_whatever_happens_on_the_way() {
         proxy.port()
     );
     let mut stage = Stage::with(&CATALOG.replace("interval = \"100ms\"", &to));
-    let check = || {
-        let output = command(stage.folder(), &["check", "--connect", "-c", "weir.toml"]);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.code(), text)
-    };
     let bucket = |stage: &Stage| stage.channel("google")["feed"]["bucket"].clone();
     let held = || -> Value { serde_json::from_str(&moto.judge(FEEDS_IN_BUCKET)).expect("JSON") };
     let is_newest = |stage: &Stage| {
@@ -70,9 +65,9 @@ fn a_feed_is_in_its_bucket_whatever_happens_on_the_way() {
     };
 
     // No bucket yet: the feed is served all the same, and everybody says why it is not there.
-    let (code, text) = check();
+    let (code, text) = stage.check_connections(&[]);
     assert!(
-        code == Some(1) && text.contains("there is no such bucket"),
+        code == 1 && text.contains("there is no such bucket"),
         "{code:?} {text}"
     );
     stage.takes("pim", &changes(0..200, 1));
@@ -87,10 +82,8 @@ fn a_feed_is_in_its_bucket_whatever_happens_on_the_way() {
     assert_eq!(first["packed_type"], "application/gzip");
     assert_eq!(first["encodings"], json!([null, null]));
     assert_eq!(first["uploads"], Value::Null);
-    assert_eq!(check().0, Some(0));
-    let url = format!("http://{}", stage.weir().address());
-    let listed = command(stage.folder(), &["channel", "list", "--url", &url]);
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert_eq!(stage.check_connections(&[]).0, 0);
+    let (_, listed) = stage.tell(&["channel", "list"]);
     assert!(listed.contains("in its bucket"), "{listed}");
 
     // A network that swallows answers.

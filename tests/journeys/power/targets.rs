@@ -336,16 +336,9 @@ fn targets_that_do_not_sync_lose_what_they_acknowledged() {
     };
     let without_sync = without_sync(&rig.stage);
     rig.stage.start_by(without_sync());
-    for cut in 1..=CUTS_WITHOUT_SYNC {
+    let cut = notices(CUTS_WITHOUT_SYNC, |_| {
         rig.cut(Cut::Targets, |stage| stage.start_by(without_sync()));
-        // A file that is no JSON counts too; the look at it panics.
-        match catch_unwind(AssertUnwindSafe(|| rig.close())) {
-            Ok(Ok(_)) => {}
-            Ok(Err(why)) => return println!("noticed at cut {cut}: {why}"),
-            Err(_) => return println!("noticed at cut {cut}: a file is damaged"),
-        }
-    }
-    panic!(
-        "{CUTS_WITHOUT_SYNC} cuts without the sync lost nothing, so this test cannot detect a loss"
-    );
+        rig.close()
+    });
+    println!("noticed at cut {cut}");
 }

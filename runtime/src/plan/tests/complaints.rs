@@ -433,6 +433,10 @@ fn the_former_name_of_a_row_is_that_of_its_channels() {
 [each.site.de]
 [each.site.uk]
 was = "gb"
+[targets.own]
+for_each = "site"
+kind = "webhook"
+url = "http://shop/{{site}}"
 [channels.web]
 for_each = "site"
 entity = "product"
@@ -454,11 +458,24 @@ target = {{ kind = "webhook", url = "http://shop" }}
         let (plan, _) = read.unwrap_or_else(|complaints| panic!("{complaints:?}"));
         let names = ["web.de", "web.uk"].map(|name| plan.channels[name].options.was.as_deref());
         assert_eq!(names, expected, "{was}");
+        // What is kept by the name of a target goes with it.
+        let of_target = |name: &str| plan.renamed_targets.get(name).map(|was| &**was);
+        let [german, british] = expected;
+        assert_eq!(
+            [
+                of_target("web.de"),
+                of_target("web.uk"),
+                of_target("own.uk")
+            ],
+            [german, british, Some("own.gb")],
+            "{was}"
+        );
+        assert_eq!(of_target("own.de"), None);
     }
     check(
         &channel("").replace("\"gb\"", "\"de\""),
         expect![[r#"
-            weir.toml:12:11: channels.web: there is still a channel "web.de"; was names a channel that no longer exists; leave it out
+            weir.toml:16:11: channels.web: there is still a channel "web.de"; was names a channel that no longer exists; leave it out
         "#]],
     );
     check(

@@ -200,6 +200,22 @@ impl Store for Memory {
         Pending::done(Ok(()))
     }
 
+    fn notes(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let maps = self.0.maps();
+        let names = maps.notes.keys().filter(|name| name.starts_with(prefix));
+        Ok(names.cloned().collect())
+    }
+
+    fn rename_notes(&self, names: &[(String, String)]) -> Pending<()> {
+        let mut maps = self.0.maps();
+        for (old, new) in names {
+            if let Some(note) = maps.notes.remove(old) {
+                maps.notes.insert(new.clone(), note);
+            }
+        }
+        Pending::done(Ok(()))
+    }
+
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
         Arc::new(SourceShelf {
             shared: self.0.clone(),

@@ -3,9 +3,11 @@
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::connect::Conn;
 use super::error::{Class, Failed};
+use super::shape::SHAPE;
 use super::table::{self, Column, Form, Layout, quoted};
 use super::{CONTENT, Delete, Options};
 
@@ -17,6 +19,8 @@ pub(super) struct Looked {
     pub(super) troubles: Vec<String>,
     /// What works now and may fail or surprise later.
     pub(super) warnings: Vec<String>,
+    /// What the table takes, as one number; `None` without a table.
+    pub(super) shape: Option<u64>,
 }
 
 const RELATION: &str = "
@@ -148,22 +152,28 @@ pub(super) async fn look(conn: &Conn, options: &Options) -> Result<Looked, Faile
                 table::create(options)
             )],
             warnings: Vec::new(),
+            shape: None,
         });
     };
     let oid: u32 = relation.get(0);
     let with_oid: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(&oid, Type::OID)];
-    let (columns, indexes) = tokio::join!(
+    let (columns, indexes, shape) = tokio::join!(
         biased;
         conn.client.query_typed(COLUMNS, &with_oid),
         conn.client.query_typed(INDEXES, &with_oid),
+        conn.client.query_typed(SHAPE, &with_oid),
     );
     let columns: Vec<Found> = columns.map_err(failed)?.iter().map(Found::read).collect();
-    Ok(judge(
-        options,
-        relation,
-        &columns,
-        &indexes.map_err(failed)?,
-    ))
+    let looked = judge(options, relation, &columns, &indexes.map_err(failed)?);
+    let text: String = shape
+        .map_err(failed)?
+        .iter()
+        .map(|row| row.get::<_, String>(0))
+        .collect();
+    Ok(Looked {
+        shape: Some(xxh3_64(text.as_bytes())),
+        ..looked
+    })
 }
 
 fn judge(options: &Options, relation: &Row, columns: &[Found], indexes: &[Row]) -> Looked {
@@ -191,6 +201,7 @@ fn judge(options: &Options, relation: &Row, columns: &[Found], indexes: &[Row]) 
         layout: layout.filter(|_| judge.troubles.is_empty()),
         troubles: judge.troubles,
         warnings: judge.warnings,
+        shape: None,
     }
 }
 

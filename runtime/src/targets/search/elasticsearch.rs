@@ -226,11 +226,12 @@ fn conflict(why: &str, head: Sequence, reason: String) -> Outcome {
         .and_then(|version| version.parse::<u64>().ok());
     match current {
         Some(version) if version <= head.0 => Outcome::Delivered,
-        Some(version) => Outcome::Trip {
+        Some(version) => Outcome::Ahead {
             reason: format!(
-                "the index holds version {version}, and this Weir has given out none above {}: its versions are not of this Weir's. Fill a new index, or raise [store] sequence_min",
+                "the index holds version {version}, and Weir has given out {} at most: the store was lost or restored, or somebody else writes the index",
                 head.0
             ),
+            sequence: Sequence(version),
         },
         None => uncertain(reason),
     }

@@ -116,6 +116,28 @@ impl Writer {
         self.or_fail(written)
     }
 
+    /// Gives notes other names, durably and in one write.
+    pub(in crate::store::embedded) fn rename_notes(
+        &mut self,
+        names: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        let mut moved = || {
+            let mut rows = Rows::default();
+            for (old, new) in names {
+                let note = shared.db.get(old);
+                let note = note.map_err(|error| Error::Damaged(error.to_string()))?;
+                if let Some(note) = note {
+                    rows.set(&shared.db, new.clone(), Some(note.to_vec()))?;
+                    rows.set(&shared.db, old.clone(), None)?;
+                }
+            }
+            self.make_durable(rows)
+        };
+        let written = moved();
+        self.or_fail(written)
+    }
+
     /// Forgets entities that are gone everywhere, and the deleted facets of the others. Their ordinals
     /// are given out again, so what channels knew of them goes in the same write as their records.
     pub(in crate::store::embedded) fn forget(&mut self, now: Timestamp) -> Result<(), Error> {

@@ -150,7 +150,7 @@ async fn elasticsearch_is_judged_item_by_item_by_the_type_of_the_error() {
                 "version_conflict_engine_exception",
                 "[1]: version conflict, current version [1000000000] is higher than the one provided [5]",
             ),
-            "trip",
+            "ahead",
         ),
         (json!({}), "uncertain"),
     ];
