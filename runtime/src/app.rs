@@ -18,6 +18,7 @@ mod jobs;
 pub mod load;
 mod memories;
 mod notices;
+mod owner;
 mod prepare;
 mod preview;
 mod receipts;
@@ -37,7 +38,8 @@ pub(crate) use self::retired::remedy as remedy_of_left;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -95,6 +97,9 @@ const KEPT: &str = "plugins";
 /// Delay between the failure of the store and the end of the process, so that waiting senders get
 /// their responses.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// What a start is doing at the moment, in a few words.
+pub type Steps = tokio::sync::watch::Sender<String>;
+
 /// The options with which Weir is started.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -107,6 +112,8 @@ pub struct Options {
     pub compiler: Option<plugin::Apart>,
     /// As [`store::Options::set_aside_damaged`].
     pub set_aside_damaged: bool,
+    /// What the start is doing, for whoever waits for it.
+    pub steps: Steps,
 }
 
 /// The reason why Weir did not start. Each variant has an exit code.
@@ -177,6 +184,8 @@ struct Inner {
     leaving: CancellationToken,
     /// Cancelled when Weir stops; channels and tasks end with it.
     stopping: CancellationToken,
+    /// See [`App::beats`].
+    beats: [AtomicU64; 2],
 }
 
 fn now() -> Timestamp {
@@ -206,6 +215,7 @@ fn read_named(files: &[PathBuf]) -> (plan::Named, plan::Understood) {
 /// See [`StartError`]. Nothing is changed if the backup is damaged or the folder is not empty.
 pub fn restore(backup: &Path, files: &[PathBuf]) -> Result<store::BackedUp, StartError> {
     let (plan, _) = read_plan(files).map_err(StartError::Configuration)?;
+    owner::check(&plan.store_path).map_err(StartError::CannotOpen)?;
     let options = store::Options {
         path: plan.store_path.join(STORE),
         sequence_min: plan.sequence_min,
@@ -233,6 +243,10 @@ impl App {
     pub async fn start(options: Options) -> Result<App, StartError> {
         let files = options.files.clone();
         let began = SystemTime::now();
+        let step = |step: &str| {
+            options.steps.send_replace(step.to_owned());
+        };
+        step("reading the configuration");
         let (plan, warnings) = read_plan(&files).map_err(StartError::Configuration)?;
         warnings
             .iter()
@@ -240,6 +254,7 @@ impl App {
         let cannot = |error: &dyn std::fmt::Display| StartError::CannotOpen(error.to_string());
 
         let data = plan.store_path.clone();
+        owner::check(&data).map_err(StartError::CannotOpen)?;
         let (cache, path) = (Some(data.join(PLUGIN_CODE)), data.join(STORE));
         let compiler = options.compiler.clone();
         let host = Host::start(&plugin::Options {
@@ -255,6 +270,7 @@ impl App {
             on_failure: end_process,
         };
         let backups = data.join(BACKUPS);
+        step("opening the store");
         let opened = blocking(move || {
             let store = store::open(&options_of_store)?;
             // The store is this process's alone now, and so are its backups.
@@ -299,10 +315,11 @@ impl App {
             traces,
             leaving: CancellationToken::new(),
             stopping: stopping.clone(),
+            beats: Default::default(),
         });
         let (listen, admin) = (plan.server.listen, plan.server.admin_listen);
         let watch = plan.server.watch;
-        if let Err(error) = inner.start_with(plan).await {
+        if let Err(error) = inner.start_with(plan, &options.steps).await {
             inner.close().await;
             return Err(error);
         }
@@ -315,6 +332,7 @@ impl App {
             }
         };
         tokio::spawn(inner.clone().save_regularly());
+        inner.deliveries.spawn(inner.clone().beat());
         tokio::spawn(inner.clone().look_for_notices());
         let reload = {
             let inner = inner.clone();
@@ -353,6 +371,17 @@ impl App {
         async move { inner.reload().await }
     }
 
+    /// How often those who must not stand still have got on: the store's writer, and the threads of the channels.
+    /// Each does about once a second.
+    pub fn beats(&self) -> [u64; 2] {
+        self.inner.beats.each_ref().map(|beat| beat.load(Relaxed))
+    }
+
+    /// Whether the last reload was refused, or some of it.
+    pub fn has_refused(&self) -> bool {
+        !sync::lock(&self.inner.last_reload).complaints.is_empty()
+    }
+
     /// The number of active sources, plugins and channels, for the log.
     pub fn summary(&self) -> String {
         let live = self.inner.live.load();
@@ -382,11 +411,14 @@ impl App {
 impl Inner {
     /// Loads the first plan and puts it into use. A plugin whose file was refused, or changed for the
     /// worse while Weir was stopped, starts with the component that served last.
-    async fn start_with(&self, plan: Plan) -> Result<(), StartError> {
+    async fn start_with(&self, plan: Plan, steps: &Steps) -> Result<(), StartError> {
         let (host, kept, folder) = (self.host.clone(), self.kept.clone(), self.folder.clone());
+        let told = steps.clone();
         let (loading, before) = aside(move || {
             let mut loading = Loading::new(host, plan, &Loaded::default());
-            loading.prepare();
+            loading.prepare(&|plugin, nth, all| {
+                told.send_replace(format!("loading plugin {plugin} ({nth} of {all})"));
+            });
             let before = Before {
                 loaded: loading.as_before(&kept),
                 samples: samples::read(&folder),
@@ -394,8 +426,10 @@ impl Inner {
             (loading, before)
         })
         .await;
+        steps.send_replace("trying plugins".to_owned());
         let settled = self.settle(loading, &before).await;
         let settled = settled.map_err(|(_, complaints)| StartError::Configuration(complaints))?;
+        steps.send_replace("starting channels".to_owned());
         let activated = self.activate(settled).await;
         // Also of a start that fails from here on, because they are saved at its end.
         let live = self.live.load_full();
@@ -452,6 +486,19 @@ impl Inner {
                 Ok(()) | Err(_) => {}
             }
             memories.save(&self, MEMORIES_EVERY).await;
+            self.beats[0].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Shows on the threads of the channels that these get on.
+    async fn beat(self: Arc<Self>) {
+        let mut beat = tokio::time::interval(SAVE_EVERY);
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {}
+                () = self.stopping.cancelled() => return,
+            }
+            self.beats[1].fetch_add(1, Relaxed);
         }
     }
 

@@ -8,11 +8,13 @@ mod channel;
 mod check;
 pub(crate) mod client;
 mod compile;
+mod completions;
 mod demo;
 mod log;
 mod plugin;
 mod quarantine;
 mod refused;
+mod reload;
 mod run;
 mod send;
 mod show;
@@ -71,6 +73,11 @@ pub enum Local {
     },
     /// Make a store of a backup, where the configuration has it; Weir must not be running
     Restore(backup::RestoreArgs),
+    /// Print a script with which a shell completes commands and options
+    Completions(completions::CompletionsArgs),
+    /// Write a manual page for each command into a folder
+    #[command(hide = true)]
+    Man(completions::ManArgs),
     /// Compile one component from standard input to standard output
     #[command(hide = true)]
     Compile(compile::CompileArgs),
@@ -98,6 +105,9 @@ enum RemoteCommand {
         #[command(subcommand)]
         command: quarantine::QuarantineCommand,
     },
+    /// Make a running Weir read its configuration again, and wait for the outcome; if the new one is refused, every
+    /// complaint is printed, and the exit code is 1
+    Reload(reload::ReloadArgs),
     /// Make a backup of the store of a running Weir, in a file on its disk
     Backup(backup::BackupArgs),
     /// Show what passes a source or a channel, item by item: what came, what plugins made of it, what was sent
@@ -286,6 +296,8 @@ fn local(command: Local) -> ExitCode {
         Local::Demo(args) => demo::demo(&args),
         Local::Plugin { command } => end(|out| plugin::run(command, out)),
         Local::Restore(args) => end(|out| backup::restore(&args, out)),
+        Local::Completions(args) => end(|out| completions::completions(&args, out)),
+        Local::Man(args) => end(|out| completions::man(&args, out)),
         Local::Compile(args) => compile::run(&args),
     }
 }
@@ -324,6 +336,7 @@ async fn remote(command: RemoteCommand, out: &mut String) -> CommandResult {
         RemoteCommand::Channel { command } => channel::run(command, out).await,
         RemoteCommand::Refused { command } => refused::run(command, out).await,
         RemoteCommand::Quarantine { command } => quarantine::run(command, out).await,
+        RemoteCommand::Reload(args) => reload::run(args, out).await,
         RemoteCommand::Backup(args) => backup::run(args, out).await,
         RemoteCommand::Tap(args) => tap::run(args, &mut std::io::stdout()).await,
         RemoteCommand::Top(args) => top::run(args, out).await,

@@ -2,7 +2,7 @@
 //! check that a crash between two steps loses nothing.
 //!
 //! `WEIR_FAIL="store.written=kill@30"` kills the process on the 30th pass of that place; the other
-//! actions are `panic` and `wait`, and without a number the first pass triggers. Fail points exist
+//! actions are `panic`, `wait` and `hang`, and without a number the first pass triggers. Fail points exist
 //! only in builds with debug assertions; in a release build the function is empty. Existing crates
 //! for this need a feature to be chosen at build time and a registry to be set up and torn down,
 //! and all that is needed is this one function.
@@ -97,6 +97,9 @@ mod armed {
                 );
                 std::thread::sleep(Duration::from_secs(60));
             }
+            "hang" => loop {
+                std::thread::park();
+            },
             "panic" => panic!("fail point {point}"),
             _ => std::thread::sleep(WAIT),
         }

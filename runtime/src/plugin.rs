@@ -9,8 +9,9 @@
 //! `compile`, kept by `cache`, or remembered in `refusals`) is configured and put into a `chain`; `workers` take a `batch` of
 //! items from the `queue` and run it through the chain, in an `instance` from the `pool`, whose calls
 //! cross `bindings` within `limits`. A plugin's `standing` decides which workers it gets; `room` bounds
-//! what the results of many batches take.
+//! what the results of many batches take. Whether the system lets plugins run is `allowed`.
 
+mod allowed;
 mod batch;
 mod binary;
 mod bindings;

@@ -11,6 +11,7 @@
 #[path = "../support/bus.rs"]
 #[allow(dead_code)]
 mod bus;
+mod kubernetes;
 #[path = "../support/parts.rs"]
 mod parts;
 #[path = "../support/postgres.rs"]
@@ -71,6 +72,13 @@ fn the_integration_database_runs_as_in_its_readme() {
 fn the_guide_for_operators_runs_on_the_first_webhook() {
     let mut story = Story::read("first-webhook");
     story.follow("runtime/docs/operating.md");
+    story.play();
+}
+
+#[test]
+fn the_backups_of_the_guide_for_installing_are_made_and_restored() {
+    let mut story = Story::read("first-webhook");
+    story.follow("runtime/docs/install.md");
     story.play();
 }
 
@@ -137,6 +145,8 @@ fn the_demo_converges_and_shows_the_same_to_people_and_programs() {
 fn the_links_of_the_readmes_lead_somewhere() {
     for readme in [
         "README.md",
+        "examples/kubernetes/README.md",
+        "runtime/docs/install.md",
         "examples/first-webhook/README.md",
         "examples/product-catalog/README.md",
         "examples/commerce-api/README.md",

@@ -18,6 +18,7 @@ mod files;
 mod floods;
 mod full;
 mod held_back;
+mod installed;
 mod isolation;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -48,6 +49,7 @@ mod swaps;
 mod synced;
 mod traces;
 mod trouble;
+mod unit;
 mod watching;
 mod windows;
 mod wrong_input;

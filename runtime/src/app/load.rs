@@ -61,7 +61,7 @@ pub(super) struct Objection {
 /// Every complaint, with the place in the file that causes it.
 pub fn load(host: &Arc<Host>, plan: &Plan) -> Result<Loaded, Vec<Complaint>> {
     let mut loading = Loading::new(host.clone(), plan.clone(), &Loaded::default());
-    loading.prepare();
+    loading.prepare(&|_, _, _| {});
     let (loaded, objections) = loading.attempt();
     if objections.is_empty() {
         return Ok(loaded);
@@ -176,10 +176,15 @@ impl Loading {
         unprepared
     }
 
-    /// Reads, compiles and checks the components that are not in use.
-    pub(super) fn prepare(&mut self) {
+    /// Reads, compiles and checks the components that are not in use. Before each, `told` gets its plugin, its number,
+    /// and how many there are.
+    pub(super) fn prepare(&mut self, told: &dyn Fn(&str, usize, usize)) {
         let unprepared = self.unprepared();
-        self.prepared.add(&self.host, unprepared);
+        let all = unprepared.len();
+        for (at, one) in unprepared.into_iter().enumerate() {
+            told(&one.name, at + 1, all);
+            self.prepared.add(&self.host, vec![one]);
+        }
     }
 
     /// The component that serves a plugin, if it has these bytes.

@@ -43,6 +43,7 @@ fn options(file: &Path) -> Options {
         limits: server::Limits::default(),
         compiler: None,
         set_aside_damaged: false,
+        steps: Default::default(),
     }
 }
 

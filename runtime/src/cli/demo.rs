@@ -105,6 +105,7 @@ async fn whole(args: &DemoArgs) -> Result<bool, Failure> {
         limits: Limits::default(),
         compiler: compile::apart(),
         set_aside_damaged: false,
+        steps: Default::default(),
     })
     .await;
     let app = app.map_err(|error| Failure::Unreachable(error.to_string().trim_end().to_owned()))?;

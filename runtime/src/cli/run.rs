@@ -1,14 +1,17 @@
-//! `weir run`: starts, serves, and stops on a signal.
+//! `weir run`: starts, serves, and stops on a signal, at any moment of the start as well.
+
+mod manager;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::manager::Manager;
 use super::{RunArgs, compile, complain, log};
-use crate::app::{App, Options, StartError};
+use crate::app::{App, Options, StartError, Steps};
 use crate::exit;
 use crate::server::Limits;
 
@@ -72,19 +75,39 @@ fn raise_descriptor_limit() {
 }
 
 async fn serve(args: &RunArgs) -> ExitCode {
+    // Before anything else, because the first process of a container gets no signal that it does not catch.
+    let mut signals = match Signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(&format!("weir: signals cannot be caught: {error}"));
+            return ExitCode::from(exit::UNREACHABLE);
+        }
+    };
+    let (manager, steps) = (Manager::of_this_process(), Steps::default());
     let limits = Limits::default();
     tracing::info!(
         connections = limits.connections_max,
         "connections that senders may have at the same time; it follows the limit of open descriptors"
     );
-    let app = match App::start(Options {
+    // A task of its own, because a start also does what blocks.
+    let starting = tokio::spawn(App::start(Options {
         files: args.config.clone(),
         limits,
         compiler: compile::apart(),
         set_aside_damaged: args.set_aside_damaged,
-    })
-    .await
-    {
+        steps: steps.clone(),
+    }));
+    let started = tokio::select! {
+        started = starting => started.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())),
+        () = stop(&mut signals.stop) => {
+            // As with a kill, which loses nothing.
+            manager.is_left();
+            tracing::info!("stopped before the start was complete");
+            return ExitCode::SUCCESS;
+        }
+        () = manager.is_patient(steps.subscribe()) => unreachable!("it has no end"),
+    };
+    let app = match started {
         Ok(app) => app,
         Err(error) => {
             complain(error.to_string().trim_end());
@@ -105,7 +128,13 @@ async fn serve(args: &RunArgs) -> ExitCode {
             app.admin_addr()
         );
     }
-    until_stopped(&app).await;
+    manager.is_ready(&app);
+    tokio::select! {
+        () = stop(&mut signals.stop) => {}
+        () = reloads(&app, &mut signals.hangup) => {}
+        () = manager.watches(&app) => {}
+    }
+    manager.is_left();
     tracing::info!("stopping: finishing requests, finishing or parking deliveries in flight");
     if tokio::time::timeout(STOP_MAX, app.stop()).await.is_err() {
         tracing::error!(
@@ -118,30 +147,42 @@ async fn serve(args: &RunArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn until_stopped(app: &App) {
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
-        tracing::error!("cannot install signal handlers; kill this process to stop it");
-        return std::future::pending().await;
-    };
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return,
-            _ = interrupt.recv() => return,
-            _ = hangup.recv() => {
-                let reload = app.reload();
-                // SIGTERM does not wait for it.
-                tokio::spawn(async move {
-                    let view = reload.await;
-                    if view.success && view.changes.is_empty() {
-                        tracing::info!("configuration reloaded: nothing has changed");
-                    }
-                });
+/// The signals that Weir obeys. One that comes while nobody waits for it is not lost.
+struct Signals {
+    stop: [Signal; 2],
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Signals> {
+        Ok(Signals {
+            stop: [
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            ],
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Returns when somebody wants Weir to stop.
+async fn stop([terminate, interrupt]: &mut [Signal; 2]) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Reloads at each hangup, also at one that came during the start.
+async fn reloads(app: &App, hangup: &mut Signal) {
+    while hangup.recv().await.is_some() {
+        let reload = app.reload();
+        // SIGTERM does not wait for it.
+        tokio::spawn(async move {
+            let view = reload.await;
+            if view.success && view.changes.is_empty() {
+                tracing::info!("configuration reloaded: nothing has changed");
             }
-        }
+        });
     }
 }

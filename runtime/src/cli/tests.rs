@@ -415,6 +415,45 @@ async fn every_command_reaches_its_route() {
 }
 
 #[tokio::test]
+async fn a_reload_is_waited_for_and_prints_each_mistake() {
+    let (fake, _server, url) = running().await;
+    let fine = weir(&url, &["reload"]).await;
+    assert_eq!((fine.out.as_str(), fine.code), ("nothing has changed\n", 0));
+    *fake.complaints.lock().unwrap() = vec![
+        crate::server::views::ComplaintView {
+            file: "weir.toml".into(),
+            line: 3,
+            column: 9,
+            what: "chanels: unknown key\u{1b}".into(),
+            help: Some("did you mean \"channels\"?".into()),
+        },
+        crate::server::views::ComplaintView {
+            file: "more.toml".into(),
+            what: "it is a FIFO".into(),
+            ..Default::default()
+        },
+    ];
+    let refused = weir(&url, &["reload"]).await;
+    assert_eq!(
+        refused.out,
+        "weir.toml:3:9: chanels: unknown key\\u001b; did you mean \"channels\"?\nmore.toml: it is a FIFO\n"
+    );
+    assert_eq!(
+        (refused.complaint.as_str(), refused.code),
+        (
+            "the configuration has 2 mistakes; the previous one stays in use (422)",
+            1
+        )
+    );
+    let json = weir(&url, &["reload", "--json"]).await;
+    let answer: serde_json::Value = serde_json::from_str(&json.out).expect("JSON");
+    assert_eq!(
+        (&answer["complaints"][0]["line"], json.code),
+        (&3.into(), 1)
+    );
+}
+
+#[tokio::test]
 async fn a_token_is_needed_where_one_is_configured() {
     let (fake, _server, url) = running().await;
     *fake.tokens.lock().unwrap() = vec![token(Role::Read)];

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use wasmtime::Engine;
 use wasmtime::component::{Component as Code, InstancePre, Linker};
 
+use crate::plugin::allowed;
 use crate::plugin::binary::{self, Binary};
 use crate::plugin::bindings::{self, Indices};
 use crate::plugin::cache::Cache;
@@ -99,6 +100,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Component, Refusal> {
         let started = Instant::now();
         let kind = Kind::of(binary.bytes())?;
+        allowed::to_run_code().map_err(Refusal::for_now)?;
         let (code, fresh) = self.code(binary, limits, turn)?;
         check_imports(self.engine, &code)?;
         let roles = roles(self.engine, &code, kind)?;

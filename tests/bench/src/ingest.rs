@@ -118,6 +118,7 @@ pub(super) fn measure(args: &IngestArgs) -> Result<Figures, Failure> {
         limits: Limits::default(),
         compiler: None,
         set_aside_damaged: false,
+        steps: Default::default(),
     }));
     let app = app.map_err(|error| unreachable("Weir does not start", error))?;
     let load = Arc::new(Load {

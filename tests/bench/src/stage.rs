@@ -54,6 +54,7 @@ impl Stage {
             limits: Limits::default(),
             compiler: None,
             set_aside_damaged: false,
+            steps: Default::default(),
         }));
         let app = app.map_err(|error| unreachable("Weir does not start", error))?;
         let api = Api::at(app.admin_addr())?;

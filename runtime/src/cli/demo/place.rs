@@ -21,17 +21,33 @@ const PLUGINS: [&str; 7] = [
     "search-document",
 ];
 
-/// The repository with the example: the one that contains the current folder, or the one that this
-/// program was built in.
+/// The folder with the example and its plugins: the repository that contains the current folder, what is installed
+/// with this program, or the repository that it was built in.
 pub(super) fn repository() -> Result<PathBuf, String> {
     let here = std::env::current_dir().unwrap_or_default();
+    let program = std::env::current_exe().unwrap_or_default();
     let around = here
         .ancestors()
-        .chain(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors());
-    let found = around
         .map(Path::to_owned)
+        .chain(installed(&program))
+        .chain(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .ancestors()
+                .map(Path::to_owned),
+        );
+    let found = around
+        .into_iter()
         .find(|folder| configuration(folder).is_file() && folder.join("plugins").is_dir());
-    found.ok_or_else(|| "the demo needs Weir's repository for its example and plugins; run it in a folder of a clone".to_owned())
+    found.ok_or_else(|| {
+        "the demo needs Weir's example and plugins, which are not installed beside this program; run it in a folder of a \
+         clone of the repository"
+            .to_owned()
+    })
+}
+
+/// What a package installs beside a program: for `/usr/bin/weir` that is `/usr/share/weir`.
+fn installed(program: &Path) -> Option<PathBuf> {
+    Some(program.parent()?.parent()?.join("share/weir"))
 }
 
 /// The example's configuration.
@@ -39,8 +55,8 @@ pub(super) fn configuration(repository: &Path) -> PathBuf {
     repository.join("examples/product-catalog/weir.toml")
 }
 
-/// Builds the plugins whose component is missing or older than its source; `say` is called before
-/// each step.
+/// Builds the plugins whose component is missing or older than its source, if that is there; `say` is called
+/// before each step.
 pub(super) fn build(repository: &Path, say: &mut dyn FnMut(&str)) -> Result<(), String> {
     for name in PLUGINS {
         let folder = repository.join("plugins").join(name);
@@ -121,6 +137,24 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn components_without_their_source_are_taken_as_they_are() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in PLUGINS {
+            let component = format!("plugins/{name}/dist/{}.wasm", name.replace('-', "_"));
+            let component = folder.path().join(component);
+            std::fs::create_dir_all(component.parent().expect("a folder")).expect("made");
+            std::fs::write(component, "").expect("written");
+        }
+        build(folder.path(), &mut |step| {
+            panic!("nothing is to be done: {step}")
+        })
+        .expect("fine");
+        let program = folder.path().join("bin/weir");
+        assert_eq!(installed(&program), Some(folder.path().join("share/weir")));
+        assert_eq!(installed(Path::new("weir")), None);
+    }
 
     #[test]
     fn the_demo_is_the_example_with_another_place_and_nothing_else_to_complain_of() {
