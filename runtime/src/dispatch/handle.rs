@@ -21,7 +21,7 @@ use super::lock;
 use super::pace::{Answered, Charge, Pace};
 use super::quota::Quota;
 use super::request_size::RequestSize;
-use crate::model::{PartsDigest, Sequence, Timestamp};
+use crate::model::{PartsDigest, Sequence, Timestamp, Trace};
 use crate::targets::feed::Feed;
 use crate::targets::{
     Foreign, Held, Hints, Item, Mark, Nature, Opening, Options, Outcome, Page, Target, Unusable,
@@ -308,7 +308,7 @@ impl TargetHandle {
         let mut breaker = self.breaker();
         let before = Before::of(&breaker);
         breaker.trip(self.clock.now(), false, reason, None, self.chance());
-        self.log_change(&before, &breaker);
+        self.log_change(&before, &breaker, None);
         drop(breaker);
         self.changed.send_replace(());
     }
@@ -456,16 +456,9 @@ impl TargetHandle {
         self.attempt_micros.store(mean.max(1), Ordering::Relaxed);
     }
 
-    /// Reports the outcome of an attempt that was sent at `sent` to the breaker, to the pace and to the
-    /// gate of the slots.
-    fn judge(
-        &self,
-        items: &[Item],
-        outcomes: &[Outcome],
-        hints: &Hints,
-        probe: bool,
-        sent: Duration,
-    ) {
+    /// Reports the outcome of an attempt to the breaker, to the pace and to the gate of the slots.
+    fn judge(&self, items: &[Item], outcomes: &[Outcome], hints: &Hints, made: Made) {
+        let Made { probe, sent, trace } = made;
         let (now, mut breaker) = (self.clock.now(), self.breaker());
         let before = Before::of(&breaker);
         let done =
@@ -538,7 +531,7 @@ impl TargetHandle {
             self.slow_down(reason, after, falls.then_some(sent));
         }
         if breaker.state() != before.state {
-            self.log_change(&before, &breaker);
+            self.log_change(&before, &breaker, Some(trace));
             self.changed.send_replace(());
         }
         if ahead > 0 {
@@ -618,13 +611,17 @@ impl TargetHandle {
     }
 
     /// Logs once when the target trips and once when it is back, however many probes fail in
-    /// between.
-    fn log_change(&self, before: &Before, breaker: &Breaker) {
+    /// between. `attempt` is the one that decided it.
+    fn log_change(&self, before: &Before, breaker: &Breaker, attempt: Option<Trace>) {
         let (name, reason) = (&*self.options.name, breaker.reason());
+        let trace = || attempt.map(Trace::trace_hex);
+        let span = || attempt.map(Trace::span_hex);
         match (before.state, breaker.state()) {
             (State::Flowing, State::Tripped { .. }) => tracing::warn!(
                 target_name = name,
                 reason,
+                trace = trace(),
+                span = span(),
                 "target tripped; nothing is sent to it until a probe succeeds"
             ),
             (State::Probing, State::Flowing) => tracing::info!(
@@ -633,12 +630,25 @@ impl TargetHandle {
                 failed_probes = before.failed_probes,
                 "target is back; deliveries resume"
             ),
-            (State::Probing, State::Tripped { .. }) => {
-                tracing::debug!(target_name = name, reason, "a probe of the target failed")
-            }
+            (State::Probing, State::Tripped { .. }) => tracing::debug!(
+                target_name = name,
+                reason,
+                trace = trace(),
+                span = span(),
+                "a probe of the target failed"
+            ),
             _ => {}
         }
     }
+}
+
+/// An attempt that was made.
+struct Made {
+    /// Whether it was a probe.
+    probe: bool,
+    /// When its request was sent.
+    sent: Duration,
+    trace: Trace,
 }
 
 /// The breaker before an outcome, for the log.
