@@ -9,6 +9,7 @@ mod check;
 pub(crate) mod client;
 mod compile;
 mod demo;
+mod job;
 mod log;
 mod plugin;
 mod quarantine;
