@@ -145,7 +145,7 @@ struct Inner {
     clock: dispatch::Clock,
     deliveries: Deliveries,
     store: Arc<dyn Store>,
-    live: ArcSwap<Live>,
+    live: Arc<ArcSwap<Live>>,
     /// The components that took over last, for the next start.
     kept: Arc<Kept>,
     /// Where reloads are asked for.
@@ -290,7 +290,7 @@ impl App {
             clock: dispatch::Clock::system(),
             deliveries: Deliveries::start().map_err(|error| cannot(&error))?,
             store,
-            live: ArcSwap::from_pointee(Live::empty(plan.emptied(), now())),
+            live: Arc::new(ArcSwap::from_pointee(Live::empty(plan.emptied(), now()))),
             kept,
             reloads,
             read: tokio::sync::watch::Sender::new(LastRead {

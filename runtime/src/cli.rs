@@ -10,6 +10,7 @@ pub(crate) mod client;
 mod compile;
 mod completions;
 mod demo;
+mod job;
 mod log;
 mod plugin;
 mod quarantine;

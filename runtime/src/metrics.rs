@@ -125,6 +125,8 @@ pub struct ChannelFigures {
     pub late: Option<Duration>,
     /// The last completed drift check; `None` if there was none.
     pub drift: Option<DriftFigures>,
+    /// Whether the next generation of its feed is held; `None` if its target is no feed.
+    pub feed_held: Option<bool>,
 }
 
 /// The figures of a drift check.
@@ -331,6 +333,12 @@ impl Snapshot {
             "withdrawals_held",
             "Withdrawals waiting for a confirmation",
             channels().map(|of| ([channel(of)], of.held)),
+        )?;
+        let feed_held = channels().filter_map(|of| Some(([channel(of)], u64::from(of.feed_held?))));
+        page.gauges(
+            "feed_held",
+            "1 if the next generation of the feed waits for a confirmation, because it has far fewer records",
+            feed_held,
         )?;
         let waiting = channels().flat_map(|of| {
             let by_reason = ["debounce", "hours"].into_iter().zip(of.waiting);

@@ -415,6 +415,15 @@ pub fn facet_matches(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// Whether some name matches both patterns: what a channel subscribes to, and a family that is deleted.
+pub fn patterns_meet(one: &str, other: &str) -> bool {
+    match (one.strip_suffix('*'), other.strip_suffix('*')) {
+        (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),
+        (Some(_), None) => facet_matches(one, other),
+        (None, _) => facet_matches(other, one),
+    }
+}
+
 /// The prefix of a family of facets such as `price.*`; `None` for the name of one facet.
 pub fn family_prefix(name: &str) -> Option<&str> {
     name.strip_suffix('*')
@@ -465,5 +474,17 @@ mod tests {
         assert!(!facet_matches("price.*", "prices.de"));
         assert!(!facet_matches("price.de-*", "price.fr-retail"));
         assert!(!facet_matches("content", "content.de"));
+    }
+
+    #[test]
+    fn a_channel_subscribes_to_its_facets_and_to_families_that_have_them() {
+        let patterns = ["content", "price.de-*"];
+        let meets = |name| patterns.iter().any(|pattern| patterns_meet(pattern, name));
+        for name in ["content", "price.de-b2b", "price.*", "price.de-b*", "*"] {
+            assert!(meets(name), "{name}");
+        }
+        for name in ["price.fr-b2b", "stock.*", "contents", "price.fr-*"] {
+            assert!(!meets(name), "{name}");
+        }
     }
 }

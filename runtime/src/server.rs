@@ -31,6 +31,7 @@ mod snapshots;
 mod state;
 mod stream;
 mod tap;
+mod viewer;
 pub mod views;
 mod wire;
 
@@ -66,8 +67,8 @@ pub use axum::http::HeaderMap;
 
 pub use self::backend::{
     Backend, DriftRequest, EntityQuery, Feed, FeedAccess, FeedForm, Generation, IngestRequest,
-    Intake, Look, Operate, Operation, Page, QuarantineFilter, ReceiptQuery, RefusedFilter, Reply,
-    Settle, Settled, Setup,
+    Intake, Look, Operate, Operation, Page, QuarantineFilter, ReceiptQuery, RedriveRequest,
+    RefusedFilter, Reply, Settle, Settled, Setup,
 };
 pub use self::intake::Requests;
 pub use self::problem::Problem;

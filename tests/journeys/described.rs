@@ -62,6 +62,11 @@ fn each_parameter_that_is_described_is_accepted() {
                     (Some("sequence" | "cut" | "facet"), true) => &["key=lamp"],
                     (Some("wait"), true) => &["key=lamp", "sequence=1"],
                     (Some("wait"), false) => &["sequence=1"],
+                    // A job of what is not said by a filter is one of all.
+                    _ if parameter["name"] == "job" => &["all=true"],
+                    _ if parameter["name"] == "limit" && method == "post" => {
+                        &["all=true", "job=true"]
+                    }
                     _ => &[],
                 };
                 let goes_with = goes_with.iter().map(|it| (*it).to_owned());

@@ -26,31 +26,44 @@ fn text(path: &Path) -> String {
 /// Metrics, each with its labels and their values.
 type Series = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// A Weir with a source that has an objective, a plugin and a channel with an objective, which have all been
-/// at work, and its metrics.
+/// The target and the channel of a feed.
+const FEED: &str = r#"
+[targets.google]
+kind = "feed"
+format = "ndjson"
+interval = "1s"
+[channels.google]
+entity = "product"
+facets = ["content"]
+target = "google"
+"#;
+
+/// A Weir with a source that has an objective, a plugin, a channel with an objective and a feed, which have all
+/// been at work, and its metrics.
 fn scraped() -> (Stage, String) {
     let config = CATALOG.replace("[sources.erp]", "[sources.erp]\nquiet = \"1h\"");
-    let config =
-        config + "plugins = [\"page\"]\nfreshness = \"1m\"\n[plugins.page]\npath = \"page.wasm\"\n";
+    let config = config
+        + "plugins = [\"page\"]\nfreshness = \"1m\"\n[plugins.page]\npath = \"page.wasm\"\n"
+        + FEED;
     let mut stage = Stage::closed(&config);
     stage.place("page.wasm", &guests::versioned::renderer(1));
     stage.start();
+    let called = "weir_plugin_call_seconds_count{plugin=\"page\"}";
+    let metrics = stage.weir().get("/metrics").text();
+    assert!(
+        metrics.contains(called),
+        "before the first call there is no {called} in {metrics}"
+    );
     for number in 0..50 {
         let key = format!("lamp-{number}");
         stage.takes("erp", &[change(&key, "price.de", json!(number))]);
         stage.takes("pim", &[change(&key, "content", json!(number))]);
     }
     stage.settles("shop");
-    let metrics = eventually("the plugin's calls and the commits are shown", || {
+    let metrics = eventually("the commits are shown", || {
         let metrics = stage.weir().get("/metrics").text();
-        let shown = [
-            "weir_plugin_call_seconds_bucket",
-            "weir_commit_seconds_bucket",
-        ];
-        shown
-            .iter()
-            .all(|name| metrics.contains(name))
-            .then_some(metrics)
+        let shown = metrics.contains("weir_commit_seconds_bucket");
+        shown.then_some(metrics)
     });
     (stage, metrics)
 }

@@ -354,6 +354,14 @@ fn long_values_are_cut_and_can_be_saved_whole() {
         kept["sequence"]
     );
     assert_eq!(stage.weir().get(&path).text(), no_change);
+    let none = "/v1/sources/pim/quarantine?sequence=1&data=true";
+    let none = stage.weir().get(none);
+    assert_eq!(none.status, 404, "{}", none.text());
+    let detail = none.json()["detail"].clone();
+    assert_eq!(
+        detail,
+        "no event like this is in the quarantine of source `pim`"
+    );
 }
 
 #[test]

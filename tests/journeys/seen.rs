@@ -171,6 +171,53 @@ fn each_change_is_counted_once_by_what_became_of_it() {
     assert!(String::from_utf8_lossy(&sources.stdout).contains("0.86"));
 }
 
+// Counts that began again at 0 beside one that was stored showed less than nothing.
+#[test]
+fn after_a_restart_what_became_of_changes_adds_up() {
+    let mut stage = Stage::catalog();
+    stage.operate("shop", "pause");
+    for value in 1..=3 {
+        let changes = ["lamp", "desk"].map(|key| change(key, "content", json!(value)));
+        stage.takes("pim", &changes);
+    }
+    let since = stage.channel("shop")["flow"]["since"].clone();
+    stage.stop();
+    stage.start();
+    let adds_up = |stage: &Stage| {
+        let flow = stage.channel("shop")["flow"].clone();
+        let count = |name: &str| flow[name].as_u64().expect("a number");
+        let became = [
+            "coalesced",
+            "suppressed",
+            "withheld",
+            "withdrawn",
+            "refused",
+            "counted",
+            "delivered",
+        ];
+        let became: u64 = became.map(count).iter().sum();
+        let (changes, owed) = (count("changes"), count("owed"));
+        assert!(became <= changes && changes <= became + owed, "{flow:#}");
+        flow
+    };
+    let flow = adds_up(&stage);
+    assert_eq!(flow["changes"], 0, "{flow:#}");
+    assert!(
+        flow["since"].as_str() > since.as_str(),
+        "{flow:#} since {since}"
+    );
+    stage.takes("pim", &[change("lamp", "content", json!(4))]);
+    adds_up(&stage);
+    stage.operate("shop", "resume");
+    stage.settles("shop");
+    let flow = adds_up(&stage);
+    assert_eq!(
+        (&flow["changes"], &flow["owed"]),
+        (&json!(1), &json!(0)),
+        "{flow:#}"
+    );
+}
+
 #[test]
 fn an_entity_shows_its_way_from_the_event_to_the_answer() {
     let stage = Stage::catalog();

@@ -260,6 +260,16 @@ fn a_span_says_why_it_failed_and_the_log_names_its_trace() {
     assert_eq!(quarantined["trace"], TRACE, "{quarantined:#}");
     assert_eq!(quarantined["span"], process.id(), "{quarantined:#}");
 
+    stage.shop.does(|_| Act::Answer(401));
+    sends(&stage, "desk", 1, &parent("01"));
+    let send = collector.gets("send shop", 2).remove(1);
+    let tripped = line("target tripped")["fields"].clone();
+    assert_eq!(
+        (&tripped["trace"], &tripped["span"]),
+        (&json!(send.trace()), &json!(send.id())),
+        "{tripped:#}"
+    );
+
     // A request that cannot be read has a span too.
     let headers = [
         ("content-type", "application/cloudevents+json"),
@@ -267,7 +277,7 @@ fn a_span_says_why_it_failed_and_the_log_names_its_trace() {
     ];
     let reply = stage.send("pim", &headers, b"{");
     assert_eq!(reply.status, 400, "{}", reply.text());
-    let receive = collector.gets("receive pim", 3).remove(2);
+    let receive = collector.gets("receive pim", 4).remove(3);
     assert_ne!(receive.attribute("error.type"), "");
     assert_eq!(receive.parent(), SPAN);
 }
@@ -402,9 +412,12 @@ fn what_waits_is_exported_when_weir_stops() {
     stage.stop();
     let spans = collector.spans();
     let names: Vec<&str> = spans.iter().map(Span::name).collect();
-    for name in ["receive pim", "process pim", "send shop"] {
+    let expected = ["receive pim", "process pim", "send shop"];
+    for name in expected {
         assert!(names.contains(&name), "{names:?}");
     }
+    // The requests to the collector have none.
+    assert!(names.iter().all(|it| expected.contains(it)), "{names:?}");
 }
 
 #[test]
@@ -455,7 +468,12 @@ fn the_address_and_the_headers_of_a_collector_are_checked_and_hidden() {
         telemetry(&collector, "0%")
     );
     let mut stage = Stage::closed(&config);
-    stage.start_with(&[("COLLECTOR_KEY", "open sesame of the collector")]);
+    // What other programs read of the environment is no second configuration.
+    stage.start_with(&[
+        ("COLLECTOR_KEY", "open sesame of the collector"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-other=1"),
+    ]);
     stage.swept("shop");
     sends(&stage, "lamp", 1, &parent("01"));
     collector.gets("send shop", 1);
@@ -464,6 +482,7 @@ fn the_address_and_the_headers_of_a_collector_are_checked_and_hidden() {
         request.header("x-key"),
         Some("open sesame of the collector")
     );
+    assert_eq!(request.header("x-other"), None);
     let shown = stage.weir().get("/v1/config").json();
     assert_eq!(
         shown["config"]["telemetry"]["headers"],

@@ -3,7 +3,8 @@ import { button, operate } from "./act.js";
 import { ask, may } from "./api.js";
 import { rendering } from "./entity.js";
 import { chart, draw, freshnessLabel } from "./chart.js";
-import { el, exchange, facts, keyed, link, other, say, set } from "./dom.js";
+import { el, exchange, facts, link, other, say, set } from "./dom.js";
+import { jobs, redrive } from "./jobs.js";
 import { deliveryRate, live, owedAge } from "./live.js";
 import { measured, reading } from "./measured.js";
 import { loaded, pages } from "./parts.js";
@@ -20,13 +21,13 @@ export function channel({ root, parameters, signal, go }) {
   const actions = el("div", { class: "actions" });
   const figures = el("div");
   const results = el("div");
-  const jobs = el("ul", { class: "list" });
+  const running = jobs((job) => job.channel === name);
   const sweep = el("progress", { hidden: true, "aria-labelledby": "sweep-note" }), sweepNote = el("p", { id: "sweep-note", class: "note" });
   const about = el("div");
   const fresh = chart(720, 80), sent = chart(720, 80);
   const freshNote = el("p", { class: "note" }), sentNote = el("p", { class: "note" });
   root.append(el("h1", {}, "Channel ", other(name)), state, actions,
-    sweep, sweepNote, jobs, el("div", { class: "pair" },
+    sweep, sweepNote, running.node, el("div", { class: "pair" },
       el("section", {}, el("h2", {}, "Owed"), fresh, freshNote, figures),
       el("section", {}, el("h2", {}, "Delivered"), sent, sentNote, results)));
   const refused = refusals(name, parameters, signal, go);
@@ -54,8 +55,7 @@ export function channel({ root, parameters, signal, go }) {
     if (offer !== offered) exchange(actions, offers(name, row));
     offered = offer;
     show(figures, owedFacts(row));
-    const checks = [...live.jobs.values()].filter((job) => job.channel === name && job.state === "running");
-    keyed(jobs, checks, (job) => job.id, makeJob, (node, job) => say(node.firstChild, `Drift check: ${count(job.done)} of about ${count(job.total)} compared.`));
+    running.update();
     const past = live.history.get(name) ?? { ages: [], rates: [] };
     const aim = row.freshness_objective_seconds;
     draw(fresh, past.ages, SLOTS, aim, freshnessLabel(past.ages, aim), 720, 80);
@@ -71,22 +71,15 @@ export function channel({ root, parameters, signal, go }) {
       owed.again();
     }
     listed = changed;
-    const running = sweeping(row);
-    say(sweepNote, running ?? "");
-    sweep.hidden = !running;
+    const swept = sweeping(row);
+    say(sweepNote, swept ?? "");
+    sweep.hidden = !swept;
     set(sweep, "max", row["sweep.total"]);
-    set(sweep, "value", running && Number(row["sweep.total"]) - Number(row["sweep.left"]));
+    set(sweep, "value", swept && Number(row["sweep.total"]) - Number(row["sweep.left"]));
     refused.total(Number(row.refused ?? 0));
     measures.node.hidden = row.state === "retired";
   }
   return { update };
-}
-
-function makeJob(job) {
-  return el("li", {}, el("span"), " ", button("Cancel the drift check", { quiet: true, run: async () => {
-    await ask("DELETE", ["jobs", job.id]);
-    return "The drift check is cancelled.";
-  } }));
 }
 
 /** Exchanges facts if they say something else. */
@@ -183,12 +176,17 @@ function refusals(name, parameters, signal, go) {
     shownTotal = number;
     const which = () => (code.value ? filter() : { all: true });
     const what = code.value ? `refused for ${code.value}` : several(number, "refused entity", "refused entities");
-    const done = (word) => async () => {
-      const answer = await ask(word === "Redrive" ? "POST" : "DELETE", ["channels", name, "refused", ...(word === "Redrive" ? ["redrive"] : [])], which());
+    const again = async () => {
+      const said = await redrive(["channels", name, "refused"], which());
       list.again();
-      return `${several(answer.redriven ?? answer.dropped, "entity", "entities")} ${word === "Redrive" ? "redriven" : "dropped"}.`;
+      return said;
     };
-    exchange(many, (number ? [button(`Redrive ${what}`, { run: done("Redrive") }), button(`Drop ${what}`, { quiet: true, name: number >= MANY ? name : undefined, sure: "They are not tried again until they change.", run: done("Drop") })] : []).filter(Boolean));
+    const drop = async () => {
+      const answer = await ask("DELETE", ["channels", name, "refused"], which());
+      list.again();
+      return `${several(answer.dropped, "entity", "entities")} dropped.`;
+    };
+    exchange(many, (number ? [button(`Redrive ${what}`, { run: again }), button(`Drop ${what}`, { quiet: true, name: number >= MANY ? name : undefined, sure: "They are not tried again until they change.", run: drop })] : []).filter(Boolean));
   }
   const node = el("section", { id: "refused" }, el("h2", {}, "Refused"), el("p", { class: "only" }, el("label", { for: "code" }, "Only with the code "), code), many, list.node);
   return { node, again: list.again, total };

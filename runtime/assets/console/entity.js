@@ -4,9 +4,8 @@ import { ask, route } from "./api.js";
 import { compare, difference } from "./difference.js";
 import { el, facts, link, other } from "./dom.js";
 import { read, write } from "./json.js";
-import { live } from "./live.js";
 import { loaded, shown } from "./parts.js";
-import { several, when } from "./words.js";
+import { age, several, when } from "./words.js";
 
 const WORDS = {
   delivered: "● in sync", suppressed: "● in sync", owed: "▲ owed", waiting: "◷ waits on purpose", parked: "■ parked", refused: "■ refused",
@@ -21,7 +20,6 @@ export function entity({ root, parameters, signal, again }) {
   const body = el("div");
   root.append(el("h1", {}, other(type), " ", other(key)), el("p", { class: "actions" }, el("button", { type: "button", class: "quiet", onclick: again }, "Look again")), body);
   loaded(body, signal, () => ask("GET", ["entities", type], { key, cut: true }, { signal }), (view) => [
-    el("p", { class: "note" }, "As of ", when(new Date(live.now()).toISOString())),
     el("h2", {}, "On its channels"), summary(view.channels),
     el("ul", { class: "list" }, sorted(view.channels).map((it) => onChannel(it, type, key, signal, view.channels.length <= FEW))),
     el("h2", {}, "Facets"), el("ul", { class: "list" }, view.facets.map((it) => facet(it, route(["entities", type], { key, facet: it.name })))),
@@ -59,6 +57,12 @@ function happened(it) {
   return [`${it.result} on `, other(it.channel), stages.length ? ` (${stages.join(", ")})` : ""];
 }
 
+/** One whose time is over waits for its channel, which may be paused, or whose target may be in trouble. */
+function next(it) {
+  if (!it.next_attempt || age(it.next_attempt) < 5) return when(it.next_attempt);
+  return `as soon as ${it.channel} sends again`;
+}
+
 function onChannel(it, type, key, signal, few) {
   const more = el("div");
   const preview = el("button", { type: "button", class: "quiet", onclick: () =>
@@ -69,7 +73,7 @@ function onChannel(it, type, key, signal, few) {
     el("summary", {}, el("strong", {}, other(it.channel)), " ", el("span", { class: "state" }, state)),
     facts([
       ["Because", it.last_error && other(it.last_error)], ["By", it.by && other(it.by)], ["Since", when(it.since)],
-      ["Settled up to", it.sequence && `sequence ${it.sequence}`], ["Attempts", it.attempts && String(it.attempts)], ["Next attempt", when(it.next_attempt)],
+      ["Settled up to", it.sequence && `sequence ${it.sequence}`], ["Attempts", it.attempts && String(it.attempts)], ["Next attempt", next(it)],
       ["Rendered by", it.plugin && other(it.plugin)], ["Note", it.detail && other(it.detail)], ["In flight", it.in_flight ? "yes" : null],
     ]),
     el("span", { class: "actions" }, link("channel", { name: it.channel }, `Channel ${it.channel}`), it.state === "retired" ? null : preview,

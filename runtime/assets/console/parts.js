@@ -2,16 +2,20 @@
 import { Problem } from "./api.js";
 import { el, keyed, other } from "./dom.js";
 import { lines } from "./plain.js";
-import { bytes } from "./words.js";
+import { live } from "./live.js";
+import { bytes, moment } from "./words.js";
 
 const LINES_MAX = 2000;
 
-/** Shows what `load` returns, or why it could not be loaded. */
+/** When what is shown was so. */
+const asOf = () => `As of ${moment(live.now())}.`;
+
+/** Shows what `load` returns and as of when it was so, or why it could not be loaded. */
 export async function loaded(into, signal, load, show) {
   into.setAttribute("aria-busy", "true");
   try {
     const data = await load();
-    if (!signal?.aborted) into.replaceChildren(...[show(data)].flat().filter(Boolean));
+    if (!signal?.aborted) into.replaceChildren(el("p", { class: "note" }, asOf()), ...[show(data)].flat().filter(Boolean));
   } catch (error) {
     if (signal?.aborted) return;
     if (!(error instanceof Problem)) throw error;
@@ -54,7 +58,8 @@ export function pages({ signal, load, key, make, empty, wrap = "ul" }) {
       items = after ? [...items, ...page.items] : page.items;
       next = page.next;
       keyed(list, items, key, make);
-      note.textContent = items.length ? (next ? `The first ${items.length}.` : "") : empty;
+      const some = items.length ? (next ? `The first ${items.length}. ` : "") : `${empty} `;
+      note.textContent = some + asOf();
       more.hidden = !next;
     } catch (error) {
       if (signal?.aborted) return;

@@ -2,6 +2,7 @@
 import { button } from "./act.js";
 import { ask, route } from "./api.js";
 import { el, exchange, facts, other } from "./dom.js";
+import { jobs, redrive } from "./jobs.js";
 import { arrivalRate, live } from "./live.js";
 import { pages, shown } from "./parts.js";
 import { tryOut } from "./try.js";
@@ -20,9 +21,11 @@ export function source({ root, parameters, signal, go }) {
     load: (after) => ask("GET", ["sources", name, "quarantine"], { code: code.value, after, limit: 20, cut: true }, { signal }),
     make: (it) => el("li", {}, quarantined(it, name, () => list.again())),
   });
-  root.append(el("h1", {}, "Source ", other(name)), figures, el("section", {}, el("h2", {}, "Quarantine"), el("p", { class: "only" }, el("label", { for: "code" }, "Only with the code "), code), many, list.node), tryOut(name, signal));
+  const running = jobs((job) => job.source === name);
+  root.append(el("h1", {}, "Source ", other(name)), figures, running.node, el("section", {}, el("h2", {}, "Quarantine"), el("p", { class: "only" }, el("label", { for: "code" }, "Only with the code "), code), many, list.node), tryOut(name, signal));
   let kept = -1;
   function update() {
+    running.update();
     const row = live.sources.get(name);
     if (!row) return figures.replaceChildren(el("p", {}, "There is no source of this name."));
     const made = facts([
@@ -40,9 +43,9 @@ export function source({ root, parameters, signal, go }) {
     const what = code.value ? `events with the code ${code.value}` : several(number, "event");
     const buttons = number ? [
       button(`Redrive ${what}`, { run: async () => {
-        const answer = await ask("POST", ["sources", name, "quarantine", "redrive"], which());
+        const said = await redrive(["sources", name, "quarantine"], which());
         list.again();
-        return `${several(answer.redriven, "event")} redriven; ${answer.kept} failed again and stay.`;
+        return said;
       } }),
       button(`Drop ${what}`, { quiet: true, name: number >= MANY ? name : undefined, sure: "Their changes are lost, unless their sender sends them again.", run: async () => {
         const answer = await ask("DELETE", ["sources", name, "quarantine"], which());

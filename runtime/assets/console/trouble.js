@@ -1,7 +1,7 @@
 // What is wrong, in sentences, the worst first, each with what helps.
 import { button, operate } from "./act.js";
-import { ask } from "./api.js";
 import { link, other } from "./dom.js";
+import { redrive } from "./jobs.js";
 import { live, owedAge } from "./live.js";
 import { age, duration, several, when } from "./words.js";
 
@@ -51,10 +51,7 @@ export function troubles() {
     const kept = n(row, "quarantined");
     if (kept) add(`quarantine ${name} ${kept}`, 1, ["Source ", other(name), ` has ${several(kept, "event")} in quarantine: they were not taken.`], () => [
       link("source", { name }, `Look at ${several(kept, "event")}`),
-      button(`Redrive ${several(kept, "event")} of ${name}`, { quiet: true, run: async () => {
-        const answer = await ask("POST", ["sources", name, "quarantine", "redrive"], { all: true });
-        return `${several(answer.redriven, "event")} redriven; ${answer.kept} failed again and stay.`;
-      } })]);
+      button(`Redrive ${several(kept, "event")} of ${name}`, { quiet: true, run: () => redrive(["sources", name, "quarantine"], { all: true }) })]);
   }
   return all.sort((a, b) => b.grave - a.grave);
 }
@@ -79,10 +76,7 @@ function channel(name, row, add) {
   if (refused) {
     const help = () => [
       link("channel", { name }, `Look at ${several(refused, "refused entity", "refused entities")}`),
-      button(`Redrive ${several(refused, "refused entity", "refused entities")} of ${name}`, { quiet: true, run: async () => {
-        const answer = await ask("POST", ["channels", name, "refused", "redrive"], { all: true });
-        return `${several(answer.redriven, "entity", "entities")} redriven.`;
-      } })];
+      button(`Redrive ${several(refused, "refused entity", "refused entities")} of ${name}`, { quiet: true, run: () => redrive(["channels", name, "refused"], { all: true }) })];
     add(`refused ${name} ${refused}`, 1, ["The target of channel ", other(name), ` does not take ${several(refused, "entity", "entities")} as they are.`], help);
   }
 }

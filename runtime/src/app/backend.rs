@@ -18,9 +18,10 @@ use crate::server::views::{
 };
 use crate::server::{
     self, Backend, DriftRequest, EntityQuery, IngestRequest, Intake, Look, Operate, Operation,
-    Page, Problem, QuarantineFilter, ReceiptQuery, RefusedFilter, Reply, Settle, Settled, Setup,
+    Page, Problem, QuarantineFilter, ReceiptQuery, RedriveRequest, RefusedFilter, Reply, Settle,
+    Settled, Setup,
 };
-use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused};
+use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused, Shelf};
 use crate::sync::lock;
 use crate::tap::{Point, Side};
 use crate::targets::feed;
@@ -317,7 +318,7 @@ impl Operate for Inner {
                 .map(parse_after)
                 .transpose()?
                 .map(Ordinal);
-            let (found, more) = self.find_refused(&*queue, filter, after, page.limit)?;
+            let (found, more) = find_refused(&*queue, filter, after, page.limit)?;
             let next = found
                 .last()
                 .filter(|_| more)
@@ -338,7 +339,7 @@ impl Operate for Inner {
         Box::pin(async move {
             let channel = self.known_channel(channel)?;
             let queue = channel.queue();
-            let (found, _) = self.find_refused(&*queue, filter, None, usize::MAX)?;
+            let (found, _) = find_refused(&*queue, filter, None, usize::MAX)?;
             let ordinals: Vec<Ordinal> = found.into_iter().map(|refused| refused.ordinal).collect();
             let count = match settle {
                 Settle::Redrive => channel
@@ -369,9 +370,9 @@ impl Operate for Inner {
                 let bytes = event.event.event.data.as_bytes().len() as u64;
                 (event, bytes)
             };
-            let (found, more) = self
-                .find_quarantined(source, filter, after, page.limit, weighed)
-                .await?;
+            let shelf = self.store.shelf(source);
+            let found = find_quarantined(shelf, filter, after, page.limit, weighed);
+            let (found, more) = found.await?;
             let next = found
                 .last()
                 .filter(|_| more)
@@ -393,9 +394,8 @@ impl Operate for Inner {
             let running = self.known_source(source)?;
             // Their numbers only: a hundred thousand events need not be in memory at once.
             let number = |event: QuarantinedEvent| (event.sequence, 0);
-            let (sequences, _) = self
-                .find_quarantined(source, filter, None, usize::MAX, number)
-                .await?;
+            let shelf = self.store.shelf(source);
+            let (sequences, _) = find_quarantined(shelf, filter, None, usize::MAX, number).await?;
             match settle {
                 Settle::Redrive => {
                     let done = running.source.redrive(sequences).await;
@@ -438,6 +438,10 @@ impl Operate for Inner {
         self.begin_check(channel, request)
     }
 
+    fn begin_redrive(&self, request: RedriveRequest) -> Result<JobView, Problem> {
+        Inner::begin_redrive(self, request)
+    }
+
     fn jobs(&self) -> Vec<JobView> {
         self.jobs.all()
     }
@@ -462,10 +466,11 @@ impl Operate for Inner {
 impl Setup for Inner {
     fn plugins(&self) -> Vec<PluginView> {
         let (live, history) = (self.live.load(), self.history());
+        let figures = self.host.figures();
         live.loaded
             .components
             .values()
-            .map(|component| views::plugin(&live, component, &history))
+            .map(|component| views::plugin(&live, component, &history, &figures))
             .collect()
     }
 
@@ -537,7 +542,7 @@ impl Setup for Inner {
 }
 
 impl Inner {
-    fn known_source(&self, name: &str) -> Result<Arc<HttpIntake>, Problem> {
+    pub(super) fn known_source(&self, name: &str) -> Result<Arc<HttpIntake>, Problem> {
         self.live
             .load()
             .sources
@@ -594,56 +599,51 @@ impl Inner {
             )),
         }
     }
+}
 
-    fn find_refused(
-        &self,
-        queue: &dyn Queue,
-        filter: &RefusedFilter,
-        after: Option<Ordinal>,
-        limit: usize,
-    ) -> Result<(Vec<Refused>, bool), Problem> {
-        let fits = |refused: &Refused| {
-            filter
-                .key
-                .as_ref()
-                .is_none_or(|key| **key == *refused.id.key)
-                && filter
-                    .code
-                    .as_ref()
-                    .is_none_or(|code| *code == refused.failure.code)
-        };
+/// Up to `limit` refused entities that pass the filter, and whether there may be more.
+pub(super) fn find_refused(
+    queue: &dyn Queue,
+    filter: &RefusedFilter,
+    after: Option<Ordinal>,
+    limit: usize,
+) -> Result<(Vec<Refused>, bool), Problem> {
+    let (key, code) = (filter.key.as_ref(), filter.code.as_ref());
+    let fits = |refused: &Refused| {
+        key.is_none_or(|key| **key == *refused.id.key)
+            && code.is_none_or(|code| *code == refused.failure.code)
+    };
+    gather(
+        after,
+        limit,
+        |after| Ok(queue.refused(after, PIECE)),
+        |refused| refused.ordinal,
+        fits,
+        |refused| (refused, 0),
+    )
+}
+
+/// The same of quarantined events. They are read on a thread for blocking work: they may be many, and lie on
+/// the disk.
+pub(super) async fn find_quarantined<T: Send + 'static>(
+    shelf: Arc<dyn Shelf>,
+    filter: &QuarantineFilter,
+    after: Option<Sequence>,
+    limit: usize,
+    take: impl Fn(QuarantinedEvent) -> (T, u64) + Send + 'static,
+) -> Result<(Vec<T>, bool), Problem> {
+    let filter = filter.clone();
+    blocking(move || {
         gather(
             after,
             limit,
-            |after| Ok(queue.refused(after, PIECE)),
-            |refused| refused.ordinal,
-            fits,
-            |refused| (refused, 0),
+            |after| shelf.list(after, PIECE),
+            |event| event.sequence,
+            |event| is_wanted(&filter, event),
+            take,
         )
-    }
-
-    /// Reads the quarantine on a thread for blocking work: it may be long, and lies on the disk.
-    async fn find_quarantined<T: Send + 'static>(
-        &self,
-        source: &str,
-        filter: &QuarantineFilter,
-        after: Option<Sequence>,
-        limit: usize,
-        take: impl Fn(QuarantinedEvent) -> (T, u64) + Send + 'static,
-    ) -> Result<(Vec<T>, bool), Problem> {
-        let (shelf, filter) = (self.store.shelf(source), filter.clone());
-        blocking(move || {
-            gather(
-                after,
-                limit,
-                |after| shelf.list(after, PIECE),
-                |event| event.sequence,
-                |event| is_wanted(&filter, event),
-                take,
-            )
-        })
-        .await
-    }
+    })
+    .await
 }
 
 /// Whether a quarantined event passes the filter.

@@ -128,6 +128,8 @@ fn source(intake: &HttpIntake) -> SourceFigures {
 fn channel(name: &str, channel: &Channel) -> ChannelFigures {
     let (status, counters) = (channel.status(), channel.counters());
     let (attempts, seconds) = counters.attempt_seconds();
+    let setup = channel.setup();
+    let feed = setup.target.feed();
     ChannelFigures {
         name: name.to_owned(),
         state: status.state.name(),
@@ -151,6 +153,7 @@ fn channel(name: &str, channel: &Channel) -> ChannelFigures {
         oldest_owed_ms: status.owed.oldest_time.map(|time| time.0),
         late: (status.freshness_objective).map(|_| counters.late_time()),
         drift: None,
+        feed_held: feed.map(|feed| feed.status().shrank.is_some()),
     }
 }
 
@@ -170,19 +173,18 @@ fn drift_of(drift: &DriftView) -> DriftFigures {
     }
 }
 
-/// The figures of a plugin; without times if it was not called yet.
+/// The figures of a plugin. Its times are there before its first call.
 fn plugin(component: &Component, calls: &[Calls]) -> PluginFigures {
-    let calls = calls
+    let called = calls
         .iter()
         .find(|calls| *calls.plugin == **component.name());
+    let (buckets, seconds) = called.map_or(Default::default(), |it| (it.buckets, it.seconds));
     PluginFigures {
         name: component.name().to_string(),
         version: component.version().to_owned(),
         held_back: false,
         log_dropped: 0,
-        calls: calls
-            .map(|calls| Buckets::new(&CALL_SECONDS, calls.buckets, calls.seconds))
-            .unwrap_or_default(),
+        calls: Buckets::new(&CALL_SECONDS, buckets, seconds),
     }
 }
 

@@ -11,7 +11,7 @@ use super::intake::rejected;
 use super::{Inner, aside, now, views};
 use crate::dispatch::Channel;
 use crate::ingest::{Incoming, Looked, Prospect, Source, http, verify};
-use crate::model::{Change, Event, Lane, facet_matches, family_prefix};
+use crate::model::{Change, Event, Lane, patterns_meet};
 use crate::plugin::{ChainPreview, EventVerdict, SourceChain, StagePreview, StageResult};
 use crate::server::views::{
     ChangePreviewView, Cutter, EventPreviewView, EventView, LogLineView, RequestPreviewView,
@@ -225,15 +225,9 @@ impl Previewing<'_> {
 fn subscribes(channel: &Channel, change: &FacetChange) -> bool {
     let setup = channel.setup();
     let options = &setup.options;
-    let facet = &*change.facet;
-    let matches = |pattern: &String| {
-        facet_matches(pattern, facet)
-            || family_prefix(facet).is_some_and(|family| {
-                let own = pattern.strip_suffix('*').unwrap_or(pattern);
-                own.starts_with(family) || (own != pattern && family.starts_with(own))
-            })
-    };
-    options.entity_type == change.id.entity_type && options.facets.iter().any(matches)
+    let mut patterns = options.facets.iter();
+    options.entity_type == change.id.entity_type
+        && patterns.any(|pattern| patterns_meet(pattern, &change.facet))
 }
 
 fn raw(value: Option<&str>) -> Option<Box<RawValue>> {
@@ -244,6 +238,7 @@ fn stage(preview: StagePreview) -> StageView {
     let (result, detail) = match preview.result {
         StageResult::Passed => ("passed", None),
         StageResult::Filtered => ("dropped", None),
+        StageResult::Changes(0) => ("nothing", None),
         StageResult::Changes(_) => ("mapped", None),
         StageResult::Failed(failed) => ("failed", Some(failed.failure.to_string())),
     };

@@ -14,12 +14,12 @@ use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
 use crate::dispatch::{Channel, Flow, Preview, PreviewVerdict, status};
 use crate::ingest::{Counts, EventCounts, verify};
 use crate::model::{Entity, EntityId, Lane, Ordinal, Timestamp, facet_matches};
-use crate::plugin::Component;
+use crate::plugin::{Component, figures};
 use crate::server::views::{
-    ChannelView, ErrorView, EventView, FeedBucketView, FeedView, FilterVerdict, FlowView,
-    GenerationView, HeldGenerationView, LaneLatencyView, LatenciesView, LatencyView, LimitsView,
-    OldestView, OwedView, PluginView, PreviewView, QuarantineView, RefusedView, RenderingView,
-    SourceView, StandingView, Time,
+    CallsView, ChannelView, ErrorView, EventView, FeedBucketView, FeedView, FilterVerdict,
+    FlowView, GenerationView, HeldGenerationView, LaneLatencyView, LatenciesView, LatencyView,
+    LimitsView, OldestView, OwedView, PluginView, PreviewView, QuarantineView, RefusedView,
+    RenderingView, SourceView, StandingView, Time,
 };
 use crate::store::{OldestOwed, QuarantinedEvent, Refused, Remembered, Standing, State, Store};
 use crate::targets::feed::Feed;
@@ -445,7 +445,28 @@ pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
     }
 }
 
-pub(super) fn plugin(live: &Live, component: &Component, history: &History) -> PluginView {
+/// How often and for how long a plugin was called.
+fn calls(component: &Component, figures: &figures::Snapshot) -> CallsView {
+    let (name, version) = (component.name(), component.version());
+    let mut calls = figures.calls.iter();
+    let calls = calls.find(|calls| *calls.plugin == **name);
+    let mut traps = figures.traps.iter();
+    let traps = traps.find(|it| *it.plugin == **name && *it.version == *version);
+    let millis = |share| Some(calls?.at_most(share)? * 1e3);
+    CallsView {
+        count: calls.map_or(0, |calls| calls.count),
+        p50_ms: millis(0.5),
+        p99_ms: millis(0.99),
+        faults: traps.map_or(0, |traps| traps.count),
+    }
+}
+
+pub(super) fn plugin(
+    live: &Live,
+    component: &Component,
+    history: &History,
+    figures: &figures::Snapshot,
+) -> PluginView {
     let uses = |chain: &crate::plugin::Chain| {
         chain
             .bindings()
@@ -484,6 +505,7 @@ pub(super) fn plugin(live: &Live, component: &Component, history: &History) -> P
         used_by: sources.chain(channels).collect(),
         differing: component.differing(),
         standing: component.standing().name().to_owned(),
+        calls: calls(component, figures),
         since: live
             .plugins_since
             .get(component.name())

@@ -4,10 +4,10 @@
 use axum::http::Method;
 use clap::{Args, Subcommand};
 
-use super::CommandResult;
 use super::client::{Client, Remote, path, pretty, with_query};
 use super::table::table;
-use crate::server::views::{List, QuarantineView};
+use super::{CommandResult, job};
+use crate::server::views::{List, QuarantineView, RedriveView};
 
 /// The operations on quarantined events.
 #[derive(Debug, Subcommand)]
@@ -38,7 +38,13 @@ pub(super) enum QuarantineCommand {
         remote: Remote,
     },
     /// Run the source's plugins on events again; facets changed since then are not overwritten
-    Redrive(Which),
+    Redrive {
+        #[command(flatten)]
+        which: Which,
+        /// At most N, the oldest first
+        #[arg(long, value_name = "N", conflicts_with = "sequence", value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
+    },
     /// Drop events for good
     Drop(Which),
 }
@@ -128,62 +134,67 @@ pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Command
             }
             Ok(true)
         }
-        QuarantineCommand::Redrive(which) => {
-            settle(which, Method::POST, "/redrive", "redriven", out).await
+        QuarantineCommand::Redrive { which, limit } => redrive(&which, limit, out).await,
+        QuarantineCommand::Drop(which) => {
+            let path = which.path("", &[]);
+            let client = Client::new(&which.remote)?;
+            let answer = client.json(Method::DELETE, &path).await?;
+            let count = answer["dropped"].as_u64().unwrap_or(0);
+            out.push_str(&match which.remote.json {
+                true => pretty(&answer),
+                false => format!("{count} dropped\n"),
+            });
+            // A selection that matches nothing is a failure.
+            Ok(count > 0 || which.all)
         }
-        QuarantineCommand::Drop(which) => settle(which, Method::DELETE, "", "dropped", out).await,
     }
 }
 
-async fn settle(
-    which: Which,
-    method: Method,
-    route: &str,
-    done: &str,
-    out: &mut String,
-) -> CommandResult {
-    let sequence = which.sequence.map(|sequence| sequence.to_string());
-    let filters = [
-        ("sequence", sequence.as_deref()),
-        ("code", which.code.as_deref()),
-        ("plugin", which.plugin.as_deref()),
-        ("type", which.event_type.as_deref()),
-        ("since", which.since.as_deref()),
-        ("before", which.before.as_deref()),
-        ("all", which.all.then_some("true")),
-    ];
-    let path = with_query(
-        &(path(&["v1", "sources", &which.source, "quarantine"]) + route),
-        &filters,
-    );
-    let answer = Client::new(&which.remote)?.json(method, &path).await?;
-    let count = answer
-        .get("redriven")
-        .or_else(|| answer.get("dropped"))
-        .and_then(serde_json::Value::as_u64)
-        .unwrap_or(0);
-    let kept = answer
-        .get("kept")
-        .and_then(serde_json::Value::as_u64)
-        .unwrap_or(0);
-    out.push_str(&if which.remote.json {
-        pretty(&answer)
-    } else {
-        outcome(count, done, kept)
-    });
-    // A selection that matches nothing is a failure.
-    Ok(count > 0 || which.all)
+impl Which {
+    /// A route of these events, with further parameters.
+    fn path(&self, route: &str, more: &[(&str, Option<&str>)]) -> String {
+        let sequence = self.sequence.map(|sequence| sequence.to_string());
+        let filters = [
+            ("sequence", sequence.as_deref()),
+            ("code", self.code.as_deref()),
+            ("plugin", self.plugin.as_deref()),
+            ("type", self.event_type.as_deref()),
+            ("since", self.since.as_deref()),
+            ("before", self.before.as_deref()),
+            ("all", self.all.then_some("true")),
+        ];
+        let path = path(&["v1", "sources", &self.source, "quarantine"]) + route;
+        with_query(&path, &[&filters[..], more].concat())
+    }
 }
 
-/// What became of the events: `done` names what succeeded, `kept` are those that failed again.
-fn outcome(count: u64, done: &str, kept: u64) -> String {
+/// Redrives as a job, and waits for its end.
+async fn redrive(which: &Which, limit: Option<u64>, out: &mut String) -> CommandResult {
+    let (client, json) = (Client::new(&which.remote)?, which.remote.json);
+    let limit = limit.map(|limit| limit.to_string());
+    let as_job = [("job", Some("true")), ("limit", limit.as_deref())];
+    let begun = job::begin(&client, &which.path("/redrive", &as_job)).await?;
+    let redrive = job::redriven(&client, begun, json).await?;
+    let RedriveView {
+        redriven, failed, ..
+    } = redrive;
+    out.push_str(&match json {
+        true => pretty(&redrive),
+        false => outcome(redriven, failed) + &job::failures(&redrive),
+    });
+    // A selection that matches nothing is a failure.
+    Ok(redriven > 0 || which.all)
+}
+
+/// What became of redriven events: `failed` are those that failed again.
+fn outcome(redriven: u64, failed: u64) -> String {
     let stay = "in quarantine with the new reason";
-    match (count, kept) {
-        (_, 0) => format!("{count} {done}\n"),
-        (0, 1) => format!("none {done}: the event failed again and stays {stay}\n"),
-        (0, _) => format!("none {done}: all {kept} events failed again and stay {stay}\n"),
-        (_, 1) => format!("{count} {done}; 1 failed again and stays {stay}\n"),
-        _ => format!("{count} {done}; {kept} failed again and stay {stay}\n"),
+    match (redriven, failed) {
+        (_, 0) => format!("{redriven} redriven\n"),
+        (0, 1) => format!("none redriven: the event failed again and stays {stay}\n"),
+        (0, _) => format!("none redriven: all {failed} events failed again and stay {stay}\n"),
+        (_, 1) => format!("{redriven} redriven; 1 failed again and stays {stay}\n"),
+        _ => format!("{redriven} redriven; {failed} failed again and stay {stay}\n"),
     }
 }
 
@@ -199,7 +210,7 @@ mod tests {
             (0, 96, "none redriven: all 96 events failed again and stay "),
             (2, 1, "2 redriven; 1 failed again and stays "),
         ] {
-            let said = outcome(count, "redriven", kept);
+            let said = outcome(count, kept);
             let end = if kept > 0 { stays } else { "" };
             assert_eq!(said, format!("{begin}{end}"));
         }

@@ -5,8 +5,8 @@ use clap::{Args, Subcommand};
 
 use super::client::{Client, Remote, path, pretty, with_query};
 use super::table::{plain, table};
-use super::{CommandResult, Failure};
-use crate::server::views::{List, RefusedView};
+use super::{CommandResult, Failure, job};
+use crate::server::views::{List, RedriveView, RefusedView};
 
 /// The operations on refused entities.
 #[derive(Debug, Subcommand)]
@@ -34,7 +34,16 @@ pub(super) enum RefusedCommand {
         remote: Remote,
     },
     /// Retry refused entities
-    Redrive(Which),
+    Redrive {
+        #[command(flatten)]
+        which: Which,
+        /// At most N
+        #[arg(long, value_name = "N", conflicts_with = "key", value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
+        /// Wait until the channel has tried them, and list those that are refused again
+        #[arg(long)]
+        wait: bool,
+    },
     /// Drop refused entities: they count as delivered until they change
     Drop(Which),
 }
@@ -108,11 +117,69 @@ pub(super) async fn run(command: RefusedCommand, out: &mut String) -> CommandRes
             });
             Ok(true)
         }
-        RefusedCommand::Redrive(which) => {
-            settle(which, Method::POST, "/redrive", "queued for a retry", out).await
+        RefusedCommand::Redrive { which, limit, wait } => redrive(&which, limit, wait, out).await,
+        RefusedCommand::Drop(which) => {
+            let path = which.path("", &[]).await?;
+            let client = Client::new(&which.remote)?;
+            let answer = client.json(Method::DELETE, &path).await?;
+            let count = answer["dropped"].as_u64().unwrap_or(0);
+            out.push_str(&match which.remote.json {
+                true => pretty(&answer),
+                false => format!("{count} dropped\n"),
+            });
+            // A selection that matches nothing is a failure.
+            Ok(count > 0 || which.all)
         }
-        RefusedCommand::Drop(which) => settle(which, Method::DELETE, "", "dropped", out).await,
     }
+}
+
+impl Which {
+    /// A route of these entities, with further parameters.
+    async fn path(&self, route: &str, more: &[(&str, Option<&str>)]) -> Result<String, Failure> {
+        let key = match &self.key {
+            Some(name) => {
+                let found = find(&self.remote, &self.channel, name).await?;
+                Some(found.map_or_else(|| name.clone(), |refused| refused.key))
+            }
+            None => None,
+        };
+        let filters = [
+            ("key", key.as_deref()),
+            ("code", self.code.as_deref()),
+            ("all", self.all.then_some("true")),
+        ];
+        let path = path(&["v1", "channels", &self.channel, "refused"]) + route;
+        Ok(with_query(&path, &[&filters[..], more].concat()))
+    }
+}
+
+/// Redrives as a job, which goes on by itself.
+async fn redrive(which: &Which, limit: Option<u64>, wait: bool, out: &mut String) -> CommandResult {
+    let (client, json) = (Client::new(&which.remote)?, which.remote.json);
+    let limit = limit.map(|limit| limit.to_string());
+    let as_job = [("job", Some("true")), ("limit", limit.as_deref())];
+    let begun = job::begin(&client, &which.path("/redrive", &as_job).await?).await?;
+    let total = begun.total;
+    if !wait {
+        out.push_str(&match json {
+            true => pretty(&begun),
+            false => format!("{total} queued for a retry\n"),
+        });
+        return Ok(total > 0 || which.all);
+    }
+    let redrive = job::redriven(&client, begun, json).await?;
+    let RedriveView {
+        redriven, failed, ..
+    } = redrive;
+    out.push_str(&match json {
+        true => pretty(&redrive),
+        false if failed == 0 => format!("{redriven} redriven\n"),
+        false => {
+            let again = format!("{redriven} redriven; {failed} refused again\n");
+            again + &job::failures(&redrive)
+        }
+    });
+    Ok(failed == 0 && (redriven > 0 || which.all))
 }
 
 async fn fetch(
@@ -154,43 +221,4 @@ fn described(refused: &RefusedView) -> String {
         + &line("sequence", &refused.sequence.to_string())
         + &line("code", &refused.code)
         + &line("detail", &refused.detail)
-}
-
-async fn settle(
-    which: Which,
-    method: Method,
-    route: &str,
-    done: &str,
-    out: &mut String,
-) -> CommandResult {
-    let key = match &which.key {
-        Some(name) => {
-            let found = find(&which.remote, &which.channel, name).await?;
-            Some(found.map_or_else(|| name.clone(), |refused| refused.key))
-        }
-        None => None,
-    };
-    let all = which.all.then_some("true");
-    let path = path(&["v1", "channels", &which.channel, "refused"]) + route;
-    let path = with_query(
-        &path,
-        &[
-            ("key", key.as_deref()),
-            ("code", which.code.as_deref()),
-            ("all", all),
-        ],
-    );
-    let answer = Client::new(&which.remote)?.json(method, &path).await?;
-    let count = answer
-        .get("redriven")
-        .or_else(|| answer.get("dropped"))
-        .and_then(serde_json::Value::as_u64)
-        .unwrap_or(0);
-    out.push_str(&if which.remote.json {
-        pretty(&answer)
-    } else {
-        format!("{count} {done}\n")
-    });
-    // A selection that matches nothing is a failure.
-    Ok(count > 0 || which.all)
 }

@@ -368,7 +368,7 @@ async fn every_command_reaches_its_route() {
         (&["quarantine", "list", "erp"], "no-material", None),
         (
             &["quarantine", "redrive", "erp", "--plugin", "erp"],
-            "2 redriven\n",
+            "2 redriven; 1 failed again and stays in quarantine with the new reason\n  7: foreign: another owner writes it\n",
             Some(r#"Redrive quarantine of erp, sequence None, plugin Some("erp")"#),
         ),
         (

@@ -306,7 +306,7 @@ impl TargetHandle {
         let mut breaker = self.breaker();
         let before = Before::of(&breaker);
         breaker.trip(self.clock.now(), false, reason, None, self.chance());
-        self.log_change(&before, &breaker);
+        self.log_change(&before, &breaker, None);
         drop(breaker);
         self.changed.send_replace(());
     }

@@ -26,7 +26,8 @@ const BOUNDED: usize = 64;
 const BUCKETS: usize = BOUNDED + 1;
 
 /// The rings, from the finest: the width of a slot in milliseconds, and how many of them are a span.
-const RINGS: [(u64, usize); 3] = [(10_000, 6), (300_000, 12), (3_600_000, 24)];
+const RINGS: [(u64, usize); 3] = [(10_000, 6), (300_000, 12), (3_600_000, SLOTS_MAX)];
+const SLOTS_MAX: usize = 24;
 /// The rings that are kept over a restart; the first one would be over.
 const KEPT: std::ops::Range<usize> = 1..3;
 /// The most bytes that are kept of a channel: a row of the store has to be shorter than 32 KiB. Slots of an
@@ -113,8 +114,9 @@ impl Latencies {
     pub fn recall(&mut self, mut bytes: &[u8]) {
         while let Some((lane, ring, epoch, slot)) = read_slot(&mut bytes) {
             let rings = self.lanes.get_mut(lane).map(|rings| &mut rings.0);
-            if let Some(ring) = rings.and_then(|rings| rings.get_mut(ring)) {
-                ring.put(epoch, slot);
+            let ring = rings.and_then(|rings| Some((rings.get_mut(ring)?, RINGS.get(ring)?)));
+            if let Some((ring, (_, length))) = ring {
+                ring.put(epoch, *length, slot);
             }
         }
     }
@@ -160,21 +162,22 @@ struct Rings([Ring; RINGS.len()]);
 
 impl Rings {
     fn count(&mut self, age: u64, now: Timestamp) {
-        for (ring, (width, _)) in self.0.iter_mut().zip(RINGS) {
-            ring.slot(now.0 / width).count(age);
+        for (ring, (width, length)) in self.0.iter_mut().zip(RINGS) {
+            ring.slot(now.0 / width, length).count(age);
         }
     }
 }
 
-/// The slots of a span, each with the number of its time. They are made when something is counted.
+/// The slots of a span, each with the number of its time. They are made when something is counted, and there
+/// are no more than the span has.
 #[derive(Debug, Default)]
 struct Ring {
-    slots: [Option<(u64, Box<Slot>)>; 24],
+    slots: [Option<(u64, Box<Slot>)>; SLOTS_MAX],
 }
 
 impl Ring {
-    fn slot(&mut self, epoch: u64) -> &mut Slot {
-        let place = &mut self.slots[(epoch % 24) as usize];
+    fn slot(&mut self, epoch: u64, length: usize) -> &mut Slot {
+        let place = &mut self.slots[(epoch % length as u64) as usize];
         match place {
             Some((of, slot)) if *of != epoch => {
                 *of = epoch;
@@ -186,8 +189,12 @@ impl Ring {
         &mut place.as_mut().expect("it was just made").1
     }
 
-    fn put(&mut self, epoch: u64, slot: Slot) {
-        *self.slot(epoch) = slot;
+    /// Takes back what was counted in a time, unless the place has that of a later one.
+    fn put(&mut self, epoch: u64, length: usize, slot: Slot) {
+        let place = &self.slots[(epoch % length as u64) as usize];
+        if place.as_ref().is_none_or(|(of, _)| *of <= epoch) {
+            *self.slot(epoch, length) = slot;
+        }
     }
 
     /// All slots of the span that ends now.
@@ -383,6 +390,24 @@ mod tests {
         let later = |hours: u64| apart.of(Lane::Urgent, Timestamp(end.0 + hours * HOUR as u64));
         assert_eq!(later(2).map(|it| it.count), [0, 0, 600]);
         assert_eq!(later(25).map(|it| it.count), [0, 0, 0]);
+    }
+
+    // The ring of a minute kept a slot of each of the last 24 times, and that of an hour too.
+    #[test]
+    fn the_memory_of_a_channel_is_that_of_its_spans() {
+        let mut latencies = Latencies::default();
+        for minute in 0..3 * 24 * 60 {
+            for second in 0..60 {
+                let at = moment((minute * 60 + second) * 1000, 0);
+                let lane = Lane::ALL[second as usize % 3];
+                latencies.count(lane, at.wall, at);
+            }
+        }
+        let rings = latencies.lanes.iter().flat_map(|lane| &lane.0);
+        let slots = rings.flat_map(|ring| &ring.slots).flatten().count();
+        assert_eq!(slots, 3 * (6 + 12 + 24));
+        let bytes = slots * size_of::<Slot>() + size_of::<Latencies>();
+        assert!(bytes <= 38 << 10, "{bytes} bytes");
     }
 
     #[test]

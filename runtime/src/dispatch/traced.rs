@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::Setup;
 use super::handle::Permit;
 use crate::happenings::Hash;
-use crate::model::{Sequence, Trace, facet_matches};
+use crate::model::{Sequence, Trace, patterns_meet};
 use crate::targets::{Item, Outcome};
 use crate::traces::{Kind, Merged, Nanos, Span, Traces};
 
@@ -40,7 +40,9 @@ impl Sending {
         if !traces.is_on() {
             return None;
         }
-        let merged = traces.merged(entities, |facet| sees(&setup.options.facets, facet));
+        let patterns = &setup.options.facets;
+        let sees = |facet: &str| patterns.iter().any(|pattern| patterns_meet(pattern, facet));
+        let merged = traces.merged(entities, sees);
         permit.sampled = !merged.is_empty() || traces.picks();
         permit.sampled.then(|| Sending {
             traces: traces.clone(),
@@ -88,14 +90,6 @@ impl Sending {
     }
 }
 
-/// Whether a channel with these patterns has a facet, or one of the family that was deleted.
-fn sees(patterns: &[String], facet: &str) -> bool {
-    let family = facet.strip_suffix('*');
-    patterns.iter().any(|pattern| {
-        facet_matches(pattern, facet) || family.is_some_and(|prefix| pattern.starts_with(prefix))
-    })
-}
-
 /// A word for an outcome that is no delivery, and its reason.
 fn failure(outcome: &Outcome) -> Option<(&'static str, &str)> {
     Some(match outcome {
@@ -109,17 +103,4 @@ fn failure(outcome: &Outcome) -> Option<(&'static str, &str)> {
         Outcome::Pause { reason } => ("gone", reason),
         Outcome::Split { reason, .. } => ("split", reason),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_channel_sees_its_facets_and_the_families_that_have_them() {
-        let patterns = ["content".to_owned(), "price.de-*".to_owned()];
-        let seen = |facet| sees(&patterns, facet);
-        assert!(seen("content") && seen("price.de-b2b") && seen("price.*") && seen("price.de-b*"));
-        assert!(!seen("price.fr-b2b") && !seen("stock.*") && !seen("contents"));
-    }
 }

@@ -9,10 +9,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::source::{Done, Source, Trouble, event_bytes};
+use super::source::{Arrival, Done, Source, Trouble, event_bytes};
+use super::tapped::Tapped;
 use super::traced::own_trace;
 use super::{ChangeCounts, EventCounts, Rejection, envelope};
-use crate::model::{Event, Lane, Sequence};
+use crate::model::{Event, Failure, Lane, Sequence};
 use crate::plugin::{EventVerdict, Room};
 use crate::store::{Commit, Effect, QuarantinedEvent, Verdict};
 use crate::traces;
@@ -24,8 +25,11 @@ const PIECE_BYTES_MAX: u64 = 4 << 20;
 /// The most bytes of changes that the events read at once may become; a single event's may be more.
 const RESULTS_BYTES_MAX: u64 = 16 << 20;
 
+/// The most events that failed again of which it is said why.
+pub const FAILURES_MAX: usize = 100;
+
 /// The result of redriven events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redriven {
     /// Events by result; `quarantined` are those that failed again and stay.
     pub events: EventCounts,
@@ -33,6 +37,19 @@ pub struct Redriven {
     pub changes: ChangeCounts,
     /// Requested, but not in quarantine.
     pub missing: u64,
+    /// Some of those that failed again, at most [`FAILURES_MAX`].
+    pub failures: Vec<FailedAgain>,
+}
+
+/// A redriven event that failed again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedAgain {
+    /// Under which it is in quarantine now.
+    pub sequence: Sequence,
+    /// Its id; empty if it has none.
+    pub id: String,
+    /// The new reason.
+    pub failure: Failure,
 }
 
 impl Source {
@@ -99,6 +116,7 @@ impl Source {
         let (count, events) = (events.len(), Arc::new(events));
         let started = traces::now();
         let room = Room::apart(RESULTS_BYTES_MAX, true);
+        let mut tapped = self.tapped(Some(&room)).map(Tapped::of_redriven);
         let verdicts = match &self.chain {
             Some(chain) if count > 0 => chain.map(events.clone(), 0..count, &room).await,
             _ => vec![EventVerdict::Passed; count],
@@ -111,27 +129,26 @@ impl Source {
         };
         let not_run = sequences.drain(run..count).collect();
         lanes.drain(run..count);
-        let mut verdicts = verdicts.into_iter();
-        let commits =
-            events[..run]
-                .iter()
-                .zip(&sequences)
-                .zip(&lanes)
-                .map(|((event, sequence), lane)| {
-                    // The source may have had a mapper when the event arrived, so its data may be
-                    // anything.
-                    let effect = self.effect(event, verdicts.next(), *lane, false);
-                    Commit {
-                        source: self.options.name.clone(),
-                        identity: self.identity(event),
-                        arrival: Some(*sequence),
-                        effect,
-                    }
-                });
-        let commits: Vec<Commit> = commits.chain(unread).collect();
-        let done = self.commit(&events, commits, |at| lanes[at], started).await;
+        let events = &events[..run];
+        let arrival = |at: usize| Arrival {
+            lane: lanes[at],
+            sequence: Some(sequences[at]),
+        };
+        let mut commits = self
+            .commits(events, verdicts, arrival, tapped.as_mut())
+            .await;
+        if let Some(tapped) = &mut tapped {
+            tapped.choose_unread(run, &unread);
+        }
+        let ids = events.iter().map(|event| event.id.clone());
+        let ids: Vec<String> = ids.chain(unread.iter().map(|_| String::new())).collect();
+        commits.extend(unread);
+        let done = self.commit(events, commits, |at| lanes[at], started).await;
+        if let Some(tapped) = tapped {
+            tapped.tell(events, &done);
+        }
         let leaving = settled(&done, &sequences);
-        redriven.add(&done);
+        redriven.add(&done, ids);
         self.activity.taken(
             EventCounts {
                 quarantined: 0,
@@ -208,9 +225,20 @@ impl Redriven {
         })
     }
 
-    fn add(&mut self, done: &Done) {
+    /// Adds the results of events with these ids.
+    fn add(&mut self, done: &Done, mut ids: Vec<String>) {
         self.events.add(done.events);
         self.changes.add(done.changes);
+        let room = FAILURES_MAX.saturating_sub(self.failures.len());
+        for (at, failure) in done.problems.iter().take(room) {
+            if let Some(Verdict::Quarantined(sequence)) = done.verdicts.get(at) {
+                self.failures.push(FailedAgain {
+                    sequence: *sequence,
+                    id: ids.get_mut(*at).map(std::mem::take).unwrap_or_default(),
+                    failure: failure.clone(),
+                });
+            }
+        }
     }
 }
 

@@ -119,14 +119,13 @@ impl Source {
         let mut done = self.take_all(&events, lane, &memory, named.as_mut()).await;
         if !unread.is_empty() && !done.is_stopped() {
             indexes.extend(unread.iter().map(|unread| unread.index));
+            let commits = unread.into_iter().map(|item| self.keep_unread(item, lane));
+            let commits: Vec<Commit> = commits.collect();
             let mut tapped = self.tapped(None);
             if let Some(tapped) = &mut tapped {
-                tapped.choose_unread(&unread);
+                tapped.choose_unread(0, &commits);
             }
-            let commits = unread.into_iter().map(|item| self.keep_unread(item, lane));
-            let kept = self
-                .commit(&[], commits.collect(), |_| lane, traces::now())
-                .await;
+            let kept = self.commit(&[], commits, |_| lane, traces::now()).await;
             if let Some(tapped) = tapped {
                 tapped.tell(&[], &kept);
             }
@@ -213,22 +212,25 @@ impl Source {
         }
     }
 
-    /// Turns each event, by its verdict, into a commit.
+    /// Turns each event, by its verdict, into a commit. `arrival` says how the one at an index has arrived.
     pub(super) async fn commits(
         &self,
         events: &[Event],
         verdicts: Vec<EventVerdict>,
-        lane: Option<Lane>,
+        arrival: impl Fn(usize) -> Arrival + Send + Sync,
         mut tapped: Option<&mut Tapped>,
     ) -> Vec<Commit> {
         let mut verdicts = verdicts.into_iter();
         let mut commits = Vec::with_capacity(events.len());
         let mut since_yield = 0;
         for (at, event) in events.iter().enumerate() {
-            let verdict = verdicts.next();
+            let (verdict, Arrival { lane, sequence }) = (verdicts.next(), arrival(at));
             let tapped = tapped.as_mut();
             let choosing = tapped.and_then(|tapped| tapped.choose(at, event, verdict.as_ref()));
-            let effect = self.effect(event, verdict, lane, self.chain.is_none());
+            // The source may have had a mapper when an event in quarantine arrived, so its data may be
+            // anything.
+            let checked = self.chain.is_none() && sequence.is_none();
+            let effect = self.effect(event, verdict, lane, checked);
             since_yield += match &effect {
                 Effect::Changes(changes) => changes.len(),
                 Effect::Filtered | Effect::Quarantine(_) => 1,
@@ -236,7 +238,7 @@ impl Source {
             let commit = Commit {
                 source: self.options.name.clone(),
                 identity: self.identity(event),
-                arrival: None,
+                arrival: sequence,
                 effect,
             };
             if let Some(choosing) = choosing {
@@ -461,6 +463,15 @@ impl std::fmt::Debug for Source {
             .field("mapped", &self.chain.is_some())
             .finish_non_exhaustive()
     }
+}
+
+/// How an event has arrived, as far as its commit says so.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Arrival {
+    /// The lane of its request.
+    pub(super) lane: Option<Lane>,
+    /// The sequence that it got on arrival, if it comes from quarantine.
+    pub(super) sequence: Option<Sequence>,
 }
 
 /// The results of commits.

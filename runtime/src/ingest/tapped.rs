@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use super::Rejection;
-use super::envelope::Unread;
 use super::source::{Done, Source};
 use crate::happenings;
 use crate::model::{Event, Failure};
@@ -27,6 +26,8 @@ pub(super) struct Tapped {
     stages: Vec<(Arc<str>, Role)>,
     room: Option<Arc<Room>>,
     chosen: Vec<Chosen>,
+    /// Whether they come from quarantine.
+    redriven: bool,
 }
 
 struct Chosen {
@@ -81,6 +82,7 @@ impl Source {
             stages: stages.unwrap_or_default(),
             room,
             chosen: Vec::new(),
+            redriven: false,
         })
     }
 
@@ -102,6 +104,14 @@ impl Source {
 }
 
 impl Tapped {
+    /// The same, for events that come from quarantine.
+    pub(super) fn of_redriven(self) -> Tapped {
+        Tapped {
+            redriven: true,
+            ..self
+        }
+    }
+
     /// Chooses an event if a tap may take it, with what its plugins and rules made of it.
     pub(super) fn choose(
         &mut self,
@@ -118,16 +128,20 @@ impl Tapped {
         })
     }
 
-    /// Chooses items that could not be read, whose commits are these.
-    pub(super) fn choose_unread(&mut self, unread: &[Unread]) {
-        for (at, item) in unread.iter().enumerate().take(CHOSEN_MAX) {
-            if self.taps.expects(|wanted| fits(wanted, &item.item, &[])) {
+    /// Chooses items that could not be read, whose commits are these; the first is at `first`.
+    pub(super) fn choose_unread(&mut self, first: usize, commits: &[Commit]) {
+        let left = CHOSEN_MAX.saturating_sub(self.chosen.len());
+        for (at, commit) in commits.iter().enumerate().take(left) {
+            let Effect::Quarantine(kept) = &commit.effect else {
+                continue;
+            };
+            if self.taps.expects(|wanted| fits(wanted, &kept.event, &[])) {
                 self.chosen.push(Chosen {
-                    at,
-                    unread: Some(item.item.clone()),
+                    at: first + at,
+                    unread: Some(kept.event.clone()),
                     end: ChainEnd::NotRun,
                     changes: Vec::new(),
-                    failure: Some(item.failure.clone()),
+                    failure: Some(kept.failure.clone()),
                 });
             }
         }
@@ -153,6 +167,7 @@ impl Tapped {
                     time: time(happenings::now()),
                     outcome: outcome.to_owned(),
                     why: self.why(chosen, verdict, done),
+                    redriven: self.redriven,
                     event: Some(ReceivedStory::new(event, full)),
                     plugins: self.plugins(&chosen.end),
                     store: store.clone(),

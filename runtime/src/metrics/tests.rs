@@ -48,6 +48,7 @@ fn busy() -> Snapshot {
                 compared: 1000,
                 differences: [("missing", 1), ("extra", 0), ("older", 2), ("different", 0)],
             }),
+            feed_held: Some(true),
         }],
         plugins: vec![PluginFigures {
             name: "erp-product".into(),
@@ -127,6 +128,7 @@ fn every_metric_of_the_contract_is_there_under_its_name_and_type() {
             "gauge",
             r#"weir_withdrawals_held{channel="storefront.de"} 1"#,
         ),
+        ("gauge", r#"weir_feed_held{channel="storefront.de"} 1"#),
         ("gauge", r#"weir_quarantined{source="erp"} 2"#),
         (
             "gauge",
@@ -249,6 +251,9 @@ fn the_text_is_this_one() {
         # HELP weir_withdrawals_held Withdrawals waiting for a confirmation
         # TYPE weir_withdrawals_held gauge
         weir_withdrawals_held{channel="storefront.de"} 1
+        # HELP weir_feed_held 1 if the next generation of the feed waits for a confirmation, because it has far fewer records
+        # TYPE weir_feed_held gauge
+        weir_feed_held{channel="storefront.de"} 1
         # HELP weir_waiting Entities that wait on purpose, until they are quiet or for the hours of their lane
         # TYPE weir_waiting gauge
         weir_waiting{channel="storefront.de",reason="debounce"} 4
@@ -381,6 +386,22 @@ fn what_is_not_in_the_snapshot_has_no_series() {
         !text.contains("weir_freshness_objective_seconds{"),
         "what has no objective shows none\n{text}"
     );
+}
+
+// A gauge that did not fit into an i64 ended the whole page in one version of the library.
+#[test]
+fn the_largest_number_is_a_value_like_any_other() {
+    let mut largest = busy();
+    largest.store_bytes = u64::MAX;
+    largest.channels[0].owed[0] = u64::MAX;
+    let text = text_of(largest);
+    for series in [
+        "weir_store_bytes ",
+        r#"weir_owed{channel="storefront.de",lane="urgent"} "#,
+    ] {
+        let line = format!("{series}{}", u64::MAX);
+        assert!(text.lines().any(|it| it == line), "no {line} in\n{text}");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::config::scalar;
 use crate::config::text::suggestion;
 use crate::dispatch::hours::{Hours, Span};
 use crate::dispatch::{self, WithdrawMax, retry};
-use crate::model::{EntityType, Lane, facet_matches};
+use crate::model::{EntityType, Lane, facet_matches, patterns_meet};
 use crate::store::Debounce;
 
 /// With more entities in one request, one slow response would delay too many.
@@ -322,7 +322,7 @@ fn facets(field: &Field<'_>, entity_type: Option<&EntityType>) -> Vec<String> {
             && !entity_type
                 .facets
                 .iter()
-                .any(|rule| meet(&pattern, &rule.pattern))
+                .any(|rule| patterns_meet(&pattern, &rule.pattern))
         {
             let help = suggestion(
                 &pattern,
@@ -362,15 +362,6 @@ fn needs(field: &Field<'_>, facets: Option<&Vec<String>>) -> Vec<String> {
         }
         Some(need)
     })
-}
-
-/// Whether some name matches both patterns.
-pub(super) fn meet(one: &str, other: &str) -> bool {
-    match (one.strip_suffix('*'), other.strip_suffix('*')) {
-        (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),
-        (Some(_), None) => facet_matches(one, other),
-        (None, _) => facet_matches(other, one),
-    }
 }
 
 /// Whether `wide` matches every name that `narrow` matches.
@@ -549,16 +540,5 @@ mod tests {
                 && !covers("content", "content.*")
                 && !covers("content", "base")
         );
-    }
-
-    #[test]
-    fn patterns_meet_where_one_name_fits_both() {
-        assert!(
-            meet("price.de-*", "price.*")
-                && meet("price.*", "price.de")
-                && meet("price.de", "price.*")
-                && meet("a", "a")
-        );
-        assert!(!meet("stock.*", "price.*") && !meet("content", "price.*") && !meet("a", "b"));
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::basics::ServerPlaces;
-use super::channels::meet;
 use super::notify::never_told;
 use super::targets::{exclusive, maps_fields};
 use super::{Channel, Complaint, Plan};
@@ -12,6 +11,7 @@ use crate::config::cursor::Reader;
 use crate::config::text::suggestion;
 use crate::ingest::naming::IdFrom;
 use crate::ingest::verify;
+use crate::model::patterns_meet;
 
 pub(super) fn check(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
     guarded(reader, plan, places);
@@ -55,7 +55,12 @@ pub(crate) fn mapped_fields(
         let rules = entity.iter().flat_map(|entity| &entity.facets);
         let facets: Vec<&str> = rules
             .map(|rule| &*rule.pattern)
-            .filter(|rule| options.facets.iter().any(|pattern| meet(pattern, rule)))
+            .filter(|rule| {
+                options
+                    .facets
+                    .iter()
+                    .any(|pattern| patterns_meet(pattern, rule))
+            })
             .collect();
         for facet in &facets {
             let within = |other: &&&str| {

@@ -31,6 +31,20 @@ pub struct Calls {
     pub buckets: [u64; CALL_SECONDS.len() + 1],
 }
 
+impl Calls {
+    /// The bound that this share of the calls did not exceed, in seconds; `None` without a call, and for the
+    /// bucket without a bound.
+    pub fn at_most(&self, share: f64) -> Option<f64> {
+        let rank = ((self.count as f64 * share).ceil() as u64).max(1);
+        let mut seen = 0;
+        let reached = self.buckets.iter().position(|count| {
+            seen += count;
+            seen >= rank
+        });
+        reached.and_then(|bucket| CALL_SECONDS.get(bucket)).copied()
+    }
+}
+
 /// The faults of one version of a plugin: it trapped, exceeded a limit, raised an exception, or returned
 /// something unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,6 +215,9 @@ mod tests {
             (2, 3.002)
         );
         assert_eq!(snapshot.calls[0].buckets, [0, 0, 0, 1, 0, 0, 0, 0, 1]);
+        let shares = [0.5, 0.51].map(|share| snapshot.calls[0].at_most(share));
+        assert_eq!(shares, [Some(0.005), None]);
+        assert_eq!(Calls::default().at_most(0.5), None);
         assert_eq!(
             snapshot
                 .traps

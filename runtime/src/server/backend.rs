@@ -142,6 +142,8 @@ pub trait Operate: Send + Sync + 'static {
     fn resend<'a>(&'a self, channel: &'a str, id: &'a EntityId) -> Reply<'a, ()>;
     /// Begins a drift check of a channel's target, and returns its job.
     fn begin_drift(&self, channel: &str, request: DriftRequest) -> Result<JobView, Problem>;
+    /// Begins to redrive what was set aside, and returns the job.
+    fn begin_redrive(&self, request: RedriveRequest) -> Result<JobView, Problem>;
     /// The jobs that are running, and the last ones that ended.
     fn jobs(&self) -> Vec<JobView>;
     /// One job.
@@ -342,6 +344,29 @@ pub struct QuarantineFilter {
     pub since: Option<Timestamp>,
     /// That came earlier than this.
     pub before: Option<Timestamp>,
+}
+
+/// What a job is asked to redrive, up to `limit` of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedriveRequest {
+    /// Events in quarantine.
+    Quarantined {
+        /// Of this source.
+        source: String,
+        /// Which ones.
+        filter: QuarantineFilter,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Refused entities.
+    Refused {
+        /// On this channel.
+        channel: String,
+        /// Which ones.
+        filter: RefusedFilter,
+        /// At most so many.
+        limit: usize,
+    },
 }
 
 /// The result of settling refused entities or quarantined events.

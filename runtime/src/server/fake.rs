@@ -589,6 +589,33 @@ impl Operate for Fake {
         self.job("1")
     }
 
+    fn begin_redrive(&self, request: RedriveRequest) -> Result<JobView, Problem> {
+        let is_one = match &request {
+            RedriveRequest::Quarantined { source, filter, .. } => {
+                self.note(format!(
+                    "Redrive quarantine of {source}, sequence {:?}, plugin {:?}",
+                    filter.sequence, filter.plugin
+                ));
+                self.known_source(source)?;
+                filter.sequence.is_some()
+            }
+            RedriveRequest::Refused {
+                channel, filter, ..
+            } => {
+                self.note(format!(
+                    "Redrive refused of {channel}, key {:?}, code {:?}",
+                    filter.key, filter.code
+                ));
+                self.known_channel(channel)?;
+                filter.key.is_some()
+            }
+        };
+        Ok(JobView {
+            total: if is_one { 1 } else { 3 },
+            ..self.job("2")?
+        })
+    }
+
     fn jobs(&self) -> Vec<JobView> {
         let example = DriftExample {
             kind: "different".into(),
@@ -604,14 +631,34 @@ impl Operate for Fake {
             examples: vec![example],
             ..DriftView::default()
         };
-        vec![JobView {
+        let checked = JobView {
             id: "1".into(),
             kind: "drift".into(),
             channel: "storefront.de".into(),
             state: "done".into(),
             drift: Some(drift),
             ..JobView::default()
-        }]
+        };
+        let failure = RedriveFailure {
+            sequence: Some(7),
+            code: "foreign".into(),
+            detail: "another owner writes it".into(),
+            ..RedriveFailure::default()
+        };
+        let redriven = JobView {
+            id: "2".into(),
+            kind: "redrive".into(),
+            source: Some("erp".into()),
+            state: "done".into(),
+            redrive: Some(RedriveView {
+                redriven: 2,
+                failed: 1,
+                failures: vec![failure],
+                ..RedriveView::default()
+            }),
+            ..JobView::default()
+        };
+        vec![checked, redriven]
     }
 
     fn job(&self, id: &str) -> Result<JobView, Problem> {

@@ -32,13 +32,18 @@ pub(super) async fn begin_drift(
         repair: query.flag("repair")?,
     };
     query.end()?;
-    let begun = state.backend.begin_drift(&channel, request);
-    let job = operator.did("drift", &format!("channel {channel}"), begun)?;
-    let mut response = (StatusCode::ACCEPTED, Json(&job)).into_response();
+    let job = state.backend.begin_drift(&channel, request);
+    let job = operator.did("drift", &format!("channel {channel}"), job)?;
+    Ok(begun(&job))
+}
+
+/// 202: a job that was begun, and where to ask for it.
+pub(super) fn begun(job: &JobView) -> Response {
+    let mut response = (StatusCode::ACCEPTED, Json(job)).into_response();
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/jobs/{}", job.id)) {
         response.headers_mut().insert(LOCATION, location);
     }
-    Ok(response)
+    response
 }
 
 /// `GET /v1/jobs`: those that are running, and the last ones that ended.

@@ -5,6 +5,7 @@
 //! the views. The rest is written here: parameters, bodies and statuses. A test compares all of it
 //! with the table and with real responses.
 
+mod aside;
 mod browsers;
 mod events;
 mod schemas;
@@ -79,6 +80,8 @@ struct Operation {
     parameters: Vec<Value>,
     body: Option<Value>,
     success: (u16, Value),
+    /// Another success, with its status.
+    otherwise: Option<(u16, Value)>,
     /// Statuses of problems in addition to those that each route of its access has.
     problems: Vec<u16>,
 }
@@ -110,6 +113,7 @@ impl Operation {
             parameters,
             body: None,
             success: (200, success),
+            otherwise: None,
             problems,
         }
     }
@@ -122,6 +126,14 @@ impl Operation {
     fn may_answer(mut self, statuses: &[u16]) -> Operation {
         self.problems.extend(statuses);
         self
+    }
+
+    /// Another success.
+    fn or(self, status: u16, success: Value) -> Operation {
+        Operation {
+            otherwise: Some((status, success)),
+            ..self
+        }
     }
 
     fn into_json(self, access: Access) -> Value {
@@ -153,7 +165,9 @@ impl Operation {
             .into_iter()
             .map(|status| (status.to_string(), problem(status)))
             .collect();
-        responses.insert(self.success.0.to_string(), self.success.1);
+        for (status, success) in [self.success].into_iter().chain(self.otherwise) {
+            responses.insert(status.to_string(), success);
+        }
         let mut operation = json!({
             "operationId": self.id,
             "summary": self.summary,
@@ -214,8 +228,7 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     all.extend(events::operations(schemas));
     all.extend(looking(schemas));
     all.extend(on_channels(schemas));
-    all.extend(set_aside(schemas));
-    all.extend(jobs(schemas));
+    all.extend(aside::operations(schemas));
     all.extend(browsers::operations(schemas));
     all.extend(taps::operations(schemas));
     all
@@ -446,194 +459,6 @@ fn on_channels(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             ),
         )
         .may_answer(&[409, 503]),
-    ]
-}
-
-/// The routes of what takes long.
-fn jobs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
-    let number = |least: u64| json!({ "type": "integer", "minimum": least, "maximum": u64::MAX });
-    let flag = json!({ "type": "string", "enum": ["true", "false"] });
-    let begin = Operation::new(
-        Method::POST,
-        "/v1/channels/{channel}/drift",
-        "beginDrift",
-        "Begins a drift check: compares what the target holds with what it should hold. 409: the target cannot be asked, or a check is \
-         running.",
-        success::<JobView>(schemas, "Its job; `Location` says where to ask for it."),
-    )
-    .with([
-        in_query("sample", number(1), "About how many entities, chosen at random; all if it is left out."),
-        in_query("repair", flag, "`true`: what differs is sent again."),
-    ])
-    .may_answer(&[409, 503]);
-    let begin = Operation {
-        success: (202, begin.success.1),
-        ..begin
-    };
-    let required = |name: &str, schema: Value, what: &str| json!({ "name": name, "in": "query", "required": true, "schema": schema, "description": what });
-    vec![
-        begin,
-        Operation::new(
-            Method::POST,
-            "/v1/channels/{channel}/resend",
-            "resend",
-            "Sends one entity to the channel once more, whatever its target holds.",
-            as_json(
-                "It is owed again.",
-                member("resent", json!({ "type": "integer", "minimum": 0 })),
-            ),
-        )
-        .with([
-            required("type", any_text(), "The type of the entity."),
-            required("key", key(), "Its key."),
-        ])
-        .may_answer(&[409, 503]),
-        Operation::new(
-            Method::GET,
-            "/v1/jobs",
-            "jobs",
-            "Jobs that are running, and the last ones that ended.",
-            list::<JobView>(schemas),
-        )
-        .with(page(any_text())),
-        Operation::new(
-            Method::GET,
-            "/v1/jobs/{job}",
-            "job",
-            "How far a job is, and its result.",
-            success::<JobView>(schemas, "The job."),
-        ),
-        Operation::new(
-            Method::DELETE,
-            "/v1/jobs/{job}",
-            "cancelJob",
-            "Cancels a job. One that has ended stays as it is.",
-            success::<JobView>(schemas, "The job as it is after it."),
-        ),
-    ]
-}
-
-/// The routes of refused entities and quarantined events.
-fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
-    const GET: Method = Method::GET;
-    const POST: Method = Method::POST;
-    const DELETE: Method = Method::DELETE;
-    let count = |name| {
-        as_json(
-            "How many.",
-            member(name, json!({ "type": "integer", "minimum": 0 })),
-        )
-    };
-    let number = |most: u64| json!({ "type": "integer", "minimum": 0, "maximum": most });
-    let code = || in_query("code", any_text(), "For this reason.");
-    let refused = || vec![in_query("key", any_text(), "With this key."), code()];
-    let quarantined = || {
-        let time = || json!({ "type": "string", "format": "date-time" });
-        vec![
-            in_query("sequence", number(u64::MAX), "This one."),
-            code(),
-            in_query(
-                "plugin",
-                any_text(),
-                "Because of this plugin: its name, or with its version.",
-            ),
-            in_query("type", any_text(), "With this CloudEvents type."),
-            in_query("since", time(), "That came at this time or later."),
-            in_query("before", time(), "That came earlier."),
-        ]
-    };
-    let data = in_query(
-        "data",
-        json!({ "type": "string", "enum": ["true", "false"] }),
-        "`true`: only the data of the first of them, as a file.",
-    );
-    let all = || {
-        [in_query(
-            "all",
-            json!({ "type": "string", "enum": ["true", "false"] }),
-            "`true` instead of a filter: all of them.",
-        )]
-    };
-    let (of_channel, of_source) = (
-        "/v1/channels/{channel}/refused",
-        "/v1/sources/{source}/quarantine",
-    );
-    vec![
-        Operation::new(
-            GET,
-            of_channel,
-            "refused",
-            "Entities refused on a channel.",
-            list::<RefusedView>(schemas),
-        )
-        .with(page(number(u32::MAX.into())))
-        .with(refused())
-        .may_answer(&[409, 503]),
-        Operation::new(
-            POST,
-            "/v1/channels/{channel}/refused/redrive",
-            "redriveRefused",
-            "Redrives them.",
-            count("redriven"),
-        )
-        .with(refused())
-        .with(all())
-        .may_answer(&[409, 503]),
-        Operation::new(
-            DELETE,
-            of_channel,
-            "dropRefused",
-            "Drops them.",
-            count("dropped"),
-        )
-        .with(refused())
-        .with(all())
-        .may_answer(&[409, 503]),
-        Operation::new(
-            GET,
-            of_source,
-            "quarantine",
-            "Events in quarantine, oldest first.",
-            or_saved(list::<QuarantineView>(schemas)),
-        )
-        .with(page(number(u64::MAX)))
-        .with(quarantined())
-        .with([cut(), data])
-        .may_answer(&[503]),
-        Operation::new(
-            POST,
-            "/v1/sources/{source}/quarantine/redrive",
-            "redriveQuarantine",
-            "Redrives them through the plugins; `kept` are those that failed again.",
-            as_json(
-                "How many.",
-                members(
-                    ["redriven", "kept"],
-                    json!({ "type": "integer", "minimum": 0 }),
-                ),
-            ),
-        )
-        .with(quarantined())
-        .with(all())
-        .may_answer(&[429, 503, 507]),
-        Operation::new(
-            DELETE,
-            of_source,
-            "dropQuarantine",
-            "Drops them and forgets their ids, so that their sender can send them again.",
-            count("dropped"),
-        )
-        .with(quarantined())
-        .with(all())
-        .may_answer(&[503]),
-        Operation::new(
-            POST,
-            "/v1/sources/{source}/reset-versions",
-            "resetVersions",
-            "Forgets the versions of all facets that the source's owner wrote, so that lower ones are accepted: after the source was restored from a copy.",
-            count("reset"),
-        )
-        .may_answer(&[503]),
     ]
 }
 

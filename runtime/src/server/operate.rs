@@ -1,15 +1,17 @@
 //! The routes of the operator: channels, refused entities and quarantined events. Repeating a
-//! request changes nothing more.
+//! request changes nothing more. Many are redriven by a job (`?job=true`), which is answered at once.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::access::Operator;
-use super::backend::{Operation, QuarantineFilter, RefusedFilter, Settle, Settled};
+use super::backend::{Operation, QuarantineFilter, RedriveRequest, RefusedFilter, Settle, Settled};
+use super::jobs::begun;
 use super::look::saved;
 use super::params::{Query, Segments};
 use super::problem::Problem;
@@ -131,14 +133,30 @@ pub(super) async fn refused(
         .map(Json)
 }
 
-/// `POST /v1/channels/{channel}/refused/redrive?key=&code=`, or `?all=true`
+/// `POST /v1/channels/{channel}/refused/redrive?key=&code=`, or `?all=true`; with `job=true` as a job of at most
+/// `limit` entities
 pub(super) async fn redrive_refused(
     state: Shared,
     operator: Operator,
-    channel: Name,
-    query: Query,
-) -> Result<Json<Value>, Problem> {
-    settle_refused(state, operator, channel, query, Settle::Redrive).await
+    Segments(channel): Name,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let Some(limit) = query.as_job()? else {
+        let settled = settle_refused(state, operator, Segments(channel), query, Settle::Redrive);
+        return settled.await.map(IntoResponse::into_response);
+    };
+    let filter = query.refused_filter();
+    query.means_it(filter != RefusedFilter::default())?;
+    query.end()?;
+    let subject = format!("refused entities of channel {channel}");
+    let request = RedriveRequest::Refused {
+        channel,
+        filter,
+        limit,
+    };
+    let job = state.backend.begin_redrive(request);
+    let job = operator.did(Settle::Redrive.name(), &subject, job)?;
+    Ok(begun(&job))
 }
 
 /// `DELETE /v1/channels/{channel}/refused?key=&code=`, or `?all=true`
@@ -191,7 +209,10 @@ pub(super) async fn quarantine(
     if data {
         let first = list.items.into_iter().next();
         let event = first.and_then(|it| it.event.event());
-        let event = event.ok_or_else(|| Problem::unknown("event", "in quarantine"))?;
+        let event = event.ok_or_else(|| {
+            let detail = format!("no event like this is in the quarantine of source `{source}`");
+            Problem::new(StatusCode::NOT_FOUND, "unknown-event", detail)
+        })?;
         return Ok(saved("event", event.data.as_bytes().to_vec()));
     }
     if is_cut {
@@ -204,14 +225,29 @@ pub(super) async fn quarantine(
 }
 
 /// `POST /v1/sources/{source}/quarantine/redrive?sequence=&code=&plugin=&type=&since=&before=`, or
-/// `?all=true`
+/// `?all=true`; with `job=true` as a job of at most `limit` events
 pub(super) async fn redrive_quarantine(
     state: Shared,
     operator: Operator,
-    source: Name,
-    query: Query,
-) -> Result<Json<Value>, Problem> {
-    settle_quarantine(state, operator, source, query, Settle::Redrive).await
+    Segments(source): Name,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let Some(limit) = query.as_job()? else {
+        let settled = settle_quarantine(state, operator, Segments(source), query, Settle::Redrive);
+        return settled.await.map(IntoResponse::into_response);
+    };
+    let filter = query.quarantine_filter()?;
+    query.means_it(filter != QuarantineFilter::default())?;
+    query.end()?;
+    let subject = format!("quarantine of source {source}");
+    let request = RedriveRequest::Quarantined {
+        source,
+        filter,
+        limit,
+    };
+    let job = state.backend.begin_redrive(request);
+    let job = operator.did(Settle::Redrive.name(), &subject, job)?;
+    Ok(begun(&job))
 }
 
 /// `DELETE /v1/sources/{source}/quarantine?sequence=&code=&plugin=&type=&since=&before=`, or

@@ -137,6 +137,17 @@ impl Query {
         }
     }
 
+    /// The `limit` of a job, if this is to be one: all without it.
+    pub(super) fn as_job(&mut self) -> Result<Option<usize>, Problem> {
+        if !self.flag("job")? {
+            return Ok(None);
+        }
+        let limit = self.number("limit", 1..=u64::MAX)?;
+        Ok(Some(limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        })))
+    }
+
     /// Rejects any parameter that was not read.
     pub(super) fn end(self) -> Result<(), Problem> {
         match self.0.first() {

@@ -145,7 +145,6 @@ impl Problem {
     }
 
     /// The sentence for the client.
-    #[cfg(test)]
     pub(crate) fn detail(&self) -> &str {
         &self.0.detail
     }

@@ -12,32 +12,26 @@
 
 mod picture;
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, Method};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream::unfold;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
 use self::picture::Picture;
-use super::access::{Access, check};
 use super::backend::Backend;
 use super::console;
 use super::params::Query;
 use super::problem::Problem;
-use super::pulse::Endless;
 use super::state::AppState;
+use super::viewer::{Says, endless, event};
 use super::views::{ChannelView, JobView, SourceView, Time};
 use crate::model::{Lane, Timestamp};
-use crate::plan::Role;
 use crate::sync::lock;
 
 /// The shortest time between two moments.
@@ -228,6 +222,9 @@ fn of_channel(view: ChannelView) -> (String, Value) {
 /// A job, without what it has found: that is at its channel.
 fn of_job(mut view: JobView) -> (String, Value) {
     view.drift = None;
+    if let Some(redrive) = &mut view.redrive {
+        redrive.failures.clear();
+    }
     (
         view.id.clone(),
         serde_json::to_value(view).unwrap_or_default(),
@@ -238,11 +235,6 @@ fn time(timestamp: Timestamp) -> Value {
     json!(Time(timestamp))
 }
 
-/// A server-sent event. Texts of others are in its data only, and JSON has no line breaks in texts.
-pub(super) fn event(name: &str, data: Value) -> Bytes {
-    Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
-}
-
 /// `GET /v1/stream`
 pub(super) async fn stream(
     State(state): State<Arc<AppState>>,
@@ -250,103 +242,35 @@ pub(super) async fn stream(
     query: Query,
 ) -> Result<Response, Problem> {
     query.end()?;
-    let viewer = Viewer {
-        _place: state.streams.place()?,
-        state,
-        headers,
+    let place = state.streams.place()?;
+    let picture = Following {
+        state: state.clone(),
         moment: 0,
         next: Instant::now(),
-        said: Instant::now(),
-        is_over: false,
     };
-    let events = unfold(viewer, async |mut viewer| {
-        let event = viewer.event().await?;
-        Some((Ok::<_, Infallible>(event), viewer))
-    });
-    Ok(endless(Body::from_stream(events)))
+    Ok(endless(state, headers, place, picture))
 }
 
-/// A response of server-sent events.
-pub(super) fn endless(events: Body) -> Response {
-    let head = [
-        (CONTENT_TYPE.as_str(), "text/event-stream"),
-        (CACHE_CONTROL.as_str(), "no-cache, no-transform"),
-        // nginx would keep events until it has a page of them.
-        ("x-accel-buffering", "no"),
-    ];
-    let mut response = (head, events).into_response();
-    response.extensions_mut().insert(Endless);
-    response
-}
-
-/// Whether the sender of a request with these headers may still see what it began to read.
-pub(super) fn may_see(state: &AppState, headers: &HeaderMap) -> Result<(), Problem> {
-    let (needs, tokens) = (Access::Needs(Role::Read), state.backend.tokens());
-    let (sessions, loopback) = (&state.sessions, state.loopback);
-    check(needs, &tokens, sessions, loopback, &Method::GET, headers).map(|_| ())
-}
-
-/// A client of the stream.
-struct Viewer {
+/// A client that follows the picture.
+struct Following {
     state: Arc<AppState>,
-    /// Of its request: they prove its rights.
-    headers: HeaderMap,
     /// That of its last event.
     moment: u64,
     /// When to look again.
     next: Instant,
-    /// When something was said last.
-    said: Instant,
-    is_over: bool,
-    _place: OwnedSemaphorePermit,
 }
 
-impl Viewer {
-    /// Waits for the next event; nothing follows a `bye`.
-    async fn event(&mut self) -> Option<Bytes> {
-        if self.is_over {
+impl Says for Following {
+    fn news(&mut self, now: Instant) -> Option<Bytes> {
+        if self.next > now {
             return None;
         }
-        let beat_time = self.state.limits.beat_time;
-        loop {
-            sleep_until(self.next.min(self.said + beat_time)).await;
-            // Always before anything is written: a token that was removed sees nothing more.
-            if let Err(problem) = may_see(&self.state, &self.headers) {
-                self.is_over = true;
-                return Some(event("bye", json!({ "why": problem.code() })));
-            }
-            let now = Instant::now();
-            if self.next <= now {
-                let seen = self.state.streams.since(&*self.state.backend, self.moment);
-                (self.moment, self.next) = (seen.moment, seen.next);
-                if let Some(event) = seen.event {
-                    self.said = now;
-                    return Some(event);
-                }
-            }
-            if self.said + beat_time <= now {
-                self.said = now;
-                return Some(event("beat", json!({})));
-            }
-        }
+        let seen = self.state.streams.since(&*self.state.backend, self.moment);
+        (self.moment, self.next) = (seen.moment, seen.next);
+        seen.event
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // A key with a line break would forge fields, and CR alone ends a line too.
-    #[test]
-    fn a_text_of_others_stays_in_its_data() {
-        let bytes = event(
-            "changes",
-            json!({ "a\r\n\nb": "x\n\nevent: bye\r\0\u{2028}" }),
-        );
-        let text = std::str::from_utf8(&bytes).unwrap();
-        assert!(!text.contains(['\r', '\0']), "{text:?}");
-        let lines: Vec<&str> = text.split('\n').collect();
-        assert_eq!(lines.len(), 4, "{text:?}");
-        assert!(lines[1].starts_with("data: {") && lines[2].is_empty());
+    fn more(&mut self) -> impl Future<Output = ()> + Send {
+        sleep_until(self.next)
     }
 }

@@ -6,24 +6,21 @@
 //! figures too; it comes when nothing was said for a while. `bye` is the last event, with the figures, when the time of the tap is
 //! over or the token has ended.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream::unfold;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::params::{Query, Segments};
 use super::problem::Problem;
 use super::state::AppState;
-use super::stream::{endless, event, may_see};
+use super::viewer::{Says, endless, event};
 use crate::tap::story::{DELIVERY_OUTCOMES, EVENT_OUTCOMES, Story};
 use crate::tap::{Figures, Listener, Side, Wanted};
 
@@ -92,23 +89,13 @@ fn tap(
     let wanted = wanted(side, query)?;
     let point = state.backend.point(side, name)?;
     let place = state.taps.place()?;
-    let now = Instant::now();
-    let viewer = Viewer {
+    let listening = Listening {
         begin: Some(begin(side, name, &wanted, state.limits.tap_time)),
-        ends: now + state.limits.tap_time,
-        said: now,
+        ends: Instant::now() + state.limits.tap_time,
         listener: point.listen(wanted),
         next: None,
-        state,
-        headers,
-        is_over: false,
-        _place: place,
     };
-    let events = unfold(viewer, async |mut viewer| {
-        let event = viewer.event().await?;
-        Some((Ok::<_, Infallible>(event), viewer))
-    });
-    Ok(endless(Body::from_stream(events)))
+    Ok(endless(state, headers, place, listening))
 }
 
 fn wanted(side: Side, mut query: Query) -> Result<Wanted, Problem> {
@@ -152,25 +139,8 @@ fn begin(side: Side, name: &str, wanted: &Wanted, time: Duration) -> Bytes {
     event("tap", data)
 }
 
-/// The figures, as texts: no reader rounds them.
-fn figures(figures: Figures) -> Value {
-    let Figures {
-        seen,
-        skipped,
-        dropped,
-    } = figures;
-    json!({
-        "seen": seen.to_string(),
-        "skipped": skipped.to_string(),
-        "dropped": dropped.to_string(),
-    })
-}
-
-/// A client of a tap.
-struct Viewer {
-    state: Arc<AppState>,
-    /// Of its request: they prove its rights.
-    headers: HeaderMap,
+/// A client that listens to a tap.
+struct Listening {
     listener: Listener,
     /// The first event.
     begin: Option<Bytes>,
@@ -178,54 +148,20 @@ struct Viewer {
     next: Option<Story>,
     /// When the time of the tap is over.
     ends: Instant,
-    /// When something was said last.
-    said: Instant,
-    is_over: bool,
-    _place: OwnedSemaphorePermit,
 }
 
-impl Viewer {
-    /// Waits for the next event; nothing follows a `bye`.
-    async fn event(&mut self) -> Option<Bytes> {
-        if self.is_over {
-            return None;
-        }
+impl Says for Listening {
+    fn news(&mut self, _: Instant) -> Option<Bytes> {
         if let Some(begin) = self.begin.take() {
             return Some(begin);
         }
-        loop {
-            // Always before anything is written: a token that was removed sees nothing more.
-            if let Err(problem) = may_see(&self.state, &self.headers) {
-                return Some(self.bye(problem.code()));
-            }
-            let now = Instant::now();
-            if self.ends <= now {
-                return Some(self.bye("time"));
-            }
-            if let Some(said) = self.news() {
-                self.said = now;
-                return Some(said);
-            }
-            let beat = self.said + self.state.limits.beat_time;
-            if beat <= now {
-                self.said = now;
-                return Some(event("beat", figures(self.listener.figures())));
-            }
-            tokio::select! {
-                () = self.listener.news() => {}
-                () = sleep_until(beat.min(self.ends)) => {}
-            }
-        }
-    }
-
-    fn news(&mut self) -> Option<Bytes> {
         let story = match self.next.take() {
             Some(story) => story,
             None => {
                 let (gap, story) = self.listener.next()?;
                 if gap > 0 {
                     self.next = Some(story);
-                    let mut data = figures(self.listener.figures());
+                    let mut data = self.figures();
                     data["gap"] = json!(gap);
                     return Some(event("gap", data));
                 }
@@ -239,10 +175,25 @@ impl Viewer {
         Some(event("item", data))
     }
 
-    fn bye(&mut self, why: &str) -> Bytes {
-        self.is_over = true;
-        let mut data = figures(self.listener.figures());
-        data["why"] = json!(why);
-        event("bye", data)
+    async fn more(&mut self) {
+        self.listener.news().await;
+    }
+
+    /// As texts: no reader rounds them.
+    fn figures(&self) -> Value {
+        let Figures {
+            seen,
+            skipped,
+            dropped,
+        } = self.listener.figures();
+        json!({
+            "seen": seen.to_string(),
+            "skipped": skipped.to_string(),
+            "dropped": dropped.to_string(),
+        })
+    }
+
+    fn ends(&self) -> Option<Instant> {
+        Some(self.ends)
     }
 }

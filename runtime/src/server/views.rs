@@ -24,14 +24,15 @@ use crate::model::{self, Timestamp};
 pub use self::cut::{CutView, Cutter};
 pub use self::feed::{FeedBucketView, FeedView, GenerationView, HeldGenerationView};
 pub use self::flow::{FlowView, LaneLatencyView, LatenciesView, LatencyView, OldestView};
-pub use self::jobs::{DriftExample, DriftView, JobView};
+pub use self::jobs::{DriftExample, DriftView, JobView, RedriveFailure, RedriveView};
 pub use self::preview::{
     ChangePreviewView, EventPreviewView, LogLineView, RequestPreviewView, SenderView, StageView,
 };
 pub use self::receipt::{NamedEntity, ReceiptView, SettledView};
 pub use self::session::SessionView;
 pub use self::setup::{
-    BackupView, ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
+    BackupView, CallsView, ComplaintView, ConfigView, LimitsView, PluginView, ReloadView,
+    StepsView, SwapView,
 };
 pub use self::way::{StepKind, StepView};
 

@@ -72,6 +72,9 @@ pub struct EventStory {
     pub time: String,
     /// `changed`, `unchanged` or `stale` if it was accepted; `filtered`, `quarantined`, `repeated`, or `rejected`.
     pub outcome: String,
+    /// Whether it came from quarantine, because somebody redrove it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redriven: bool,
     /// Why, unless it was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<WhyStory>,

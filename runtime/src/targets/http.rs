@@ -32,6 +32,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 pub use hyper::Method;
 use hyper::Request;
+use hyper::body::Body as _;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 pub(super) use hyper::http::response::Parts;
 
@@ -310,7 +311,7 @@ impl Client {
         request: Request<Sent>,
         token: Option<Arc<Token>>,
     ) -> Result<Answered, Outcome> {
-        let noting = Noting::begin(&request);
+        let noting = Noting::begin(&request, request.body().size_hint().lower());
         let exchanged = self.transport.exchange(request, self.timeout).await;
         let cut = exchanged.as_ref().err();
         let cut = cut.map(|broken| broken.reason(self.timeout));
@@ -318,12 +319,7 @@ impl Client {
             let redactor = token
                 .as_ref()
                 .map_or(&self.redactor, |token| &token.redactor);
-            let answer = match &exchanged {
-                Ok((parts, body)) => Ok((parts, &body[..])),
-                Err(Broken::TooLong(answer)) => Ok((&answer.0, &answer.1[..])),
-                Err(_) => Err(redactor.redact_text(cut.as_deref().unwrap_or_default().as_bytes())),
-            };
-            noting.end(answer, redactor);
+            noting.end(&exchanged, self.timeout, redactor);
         }
         match exchanged {
             Ok((parts, body)) => Ok(Answered {

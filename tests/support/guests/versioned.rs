@@ -66,6 +66,20 @@ pub fn talkative_mapper() -> Vec<u8> {
     module("mapper-plugin", &(prelude(1) + &talking))
 }
 
+/// A mapper that logs this text, of 60 KiB at most, in each call.
+pub fn mapper_saying(text: &str) -> Vec<u8> {
+    let bytes: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+    let call = format!(
+        "(call $log (i32.const 2) (i32.const 131072) (i32.const {})) (local.set $results",
+        text.len()
+    );
+    // Behind what an event needs.
+    let prelude = prelude(1).replace("(export \"memory\") 2", "(export \"memory\") 3");
+    let data = format!("(data (i32.const 131072) \"{bytes}\")");
+    let saying = MAPPER.replacen("(local.set $results", &call, 1);
+    module("mapper-plugin", &(prelude + &saying + &data))
+}
+
 /// A mapper that returns no change for any event.
 pub fn mapper_of_nothing() -> Vec<u8> {
     let nothing = MAPPER.replace(

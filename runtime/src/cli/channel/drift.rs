@@ -2,20 +2,14 @@
 //! single entity once more.
 
 use std::fmt::Write;
-use std::io::IsTerminal;
-use std::time::Duration;
 
 use axum::http::Method;
 use clap::Args;
-use serde_json::Value;
 
 use super::super::client::{Client, Remote, path, pretty, with_query};
 use super::super::table::{plain, table};
-use super::super::{CommandResult, Failure};
+use super::super::{CommandResult, Failure, job};
 use crate::server::views::{DriftExample, DriftView, JobView};
-
-/// How often the job is asked how far it is.
-const POLL: Duration = Duration::from_millis(200);
 
 /// Arguments of `weir channel drift`.
 #[derive(Debug, Args)]
@@ -54,23 +48,12 @@ pub(in crate::cli) async fn check(args: DriftArgs, out: &mut String) -> CommandR
             ("repair", args.repair.then_some("true")),
         ],
     );
-    let mut job = job_of(client.json(Method::POST, &begin).await?)?;
-    let watched = std::io::stderr().is_terminal() && !args.remote.json;
-    while job.state == "running" {
-        if watched {
-            eprint!(
-                "\r{} of about {} compared",
-                job.done,
-                job.total.max(job.done)
-            );
-        }
-        tokio::time::sleep(POLL).await;
-        let at = path(&["v1", "jobs", &job.id]);
-        job = job_of(client.json(Method::GET, &at).await?)?;
-    }
-    if watched {
-        eprintln!();
-    }
+    let told = |job: &JobView| {
+        let total = job.total.max(job.done);
+        format!("{} of about {total} compared", job.done)
+    };
+    let begun = job::begin(&client, &begin).await?;
+    let job = job::end(&client, begun, args.remote.json, told).await?;
     let Some(drift) = &job.drift else {
         let why = match &job.error {
             Some(why) => format!("the drift check failed: {}", plain(why)),
@@ -84,11 +67,6 @@ pub(in crate::cli) async fn check(args: DriftArgs, out: &mut String) -> CommandR
         false => found(&args.channel, drift, args.repair),
     });
     Ok(drift.differences() == 0 && drift.unknown == 0)
-}
-
-fn job_of(answer: Value) -> Result<JobView, Failure> {
-    serde_json::from_value(answer)
-        .map_err(|error| Failure::Failed(format!("the answer is not a job: {error}")))
 }
 
 /// What a drift check has found, for people.

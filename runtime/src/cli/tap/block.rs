@@ -26,6 +26,10 @@ pub(super) fn event(story: &EventStory, full: bool) -> String {
         }
         (Some(name), _) => name,
     };
+    let title = match story.redriven {
+        true => format!("{title}  (redriven)"),
+        false => title,
+    };
     lines.head(&story.time, &story.outcome, &title);
     lines.why(story.why.as_ref());
     if let Some(event) = event {

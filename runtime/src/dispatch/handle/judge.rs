@@ -8,7 +8,7 @@ use super::super::breaker::{Breaker, JITTER, State, Subject, Throttling};
 use super::super::lock;
 use super::super::pace::{Answered, Charge};
 use super::TargetHandle;
-use crate::model::{PartsDigest, Timestamp};
+use crate::model::{PartsDigest, Timestamp, Trace};
 use crate::targets::{Hints, Item, Outcome};
 
 /// A target that has accepted nothing while requests waited for it for this long, and answers that
@@ -44,16 +44,9 @@ impl TargetHandle {
         self.attempt_micros.store(mean.max(1), Ordering::Relaxed);
     }
 
-    /// Reports the outcome of an attempt that was sent at `sent` to the breaker, to the pace and to the
-    /// gate of the slots.
-    pub(super) fn judge(
-        &self,
-        items: &[Item],
-        outcomes: &[Outcome],
-        hints: &Hints,
-        probe: bool,
-        sent: Duration,
-    ) {
+    /// Reports the outcome of an attempt to the breaker, to the pace and to the gate of the slots.
+    pub(super) fn judge(&self, items: &[Item], outcomes: &[Outcome], hints: &Hints, made: Made) {
+        let Made { probe, sent, trace } = made;
         let (now, mut breaker) = (self.clock.now(), self.breaker());
         let before = Before::of(&breaker);
         let done =
@@ -126,7 +119,7 @@ impl TargetHandle {
             self.slow_down(reason, after, falls.then_some(sent));
         }
         if breaker.state() != before.state {
-            self.log_change(&before, &breaker);
+            self.log_change(&before, &breaker, Some(trace));
             self.changed.send_replace(());
         }
         if ahead > 0 {
@@ -206,13 +199,17 @@ impl TargetHandle {
     }
 
     /// Logs once when the target trips and once when it is back, however many probes fail in
-    /// between.
-    pub(super) fn log_change(&self, before: &Before, breaker: &Breaker) {
+    /// between. `attempt` is the one that decided it.
+    pub(super) fn log_change(&self, before: &Before, breaker: &Breaker, attempt: Option<Trace>) {
         let (name, reason) = (&*self.options.name, breaker.reason());
+        let trace = || attempt.map(Trace::trace_hex);
+        let span = || attempt.map(Trace::span_hex);
         match (before.state, breaker.state()) {
             (State::Flowing, State::Tripped { .. }) => tracing::warn!(
                 target_name = name,
                 reason,
+                trace = trace(),
+                span = span(),
                 "target tripped; nothing is sent to it until a probe succeeds"
             ),
             (State::Probing, State::Flowing) => tracing::info!(
@@ -221,12 +218,25 @@ impl TargetHandle {
                 failed_probes = before.failed_probes,
                 "target is back; deliveries resume"
             ),
-            (State::Probing, State::Tripped { .. }) => {
-                tracing::debug!(target_name = name, reason, "a probe of the target failed")
-            }
+            (State::Probing, State::Tripped { .. }) => tracing::debug!(
+                target_name = name,
+                reason,
+                trace = trace(),
+                span = span(),
+                "a probe of the target failed"
+            ),
             _ => {}
         }
     }
+}
+
+/// An attempt that was made.
+pub(super) struct Made {
+    /// Whether it was a probe.
+    pub(super) probe: bool,
+    /// When its request was sent.
+    pub(super) sent: Duration,
+    pub(super) trace: Trace,
 }
 
 /// The breaker before an outcome, for the log.

@@ -9,6 +9,7 @@ use super::super::lock;
 use super::super::pace::Charge;
 use super::super::traced::Attempted;
 use super::TargetHandle;
+use super::judge::Made;
 use crate::model::{Sequence, Trace};
 use crate::targets::{Attempt, Delivery, Form, Item, Nature, Outcome};
 
@@ -124,7 +125,8 @@ impl Permit {
             self.handle.note_size(items, &outcomes);
         }
         let probe = std::mem::take(&mut self.pending);
-        self.handle.judge(items, &outcomes, &hints, probe, sent);
+        let made = Made { probe, sent, trace };
+        self.handle.judge(items, &outcomes, &hints, made);
         let attempted = Attempted {
             trace,
             began: wall,

@@ -142,6 +142,39 @@ async fn each_event_is_told_with_what_plugins_rules_and_store_made_of_it() {
     assert_eq!(self::told(&listener)[0].outcome, "unchanged");
 }
 
+// Whoever redrove events, and looked on to see what became of them, saw nothing.
+#[tokio::test]
+async fn a_redriven_event_is_told_like_one_that_has_just_come() {
+    let (source, listener) = tapped(lines(), Some(Arc::new(Mapper)), all());
+    let body = "broken\nforeign";
+    post(&source, "text/plain", body).await.expect("taken");
+    let came = told(&listener);
+    assert!(came.iter().all(|it| !it.redriven), "{came:?}");
+    let kept = quarantined(&*source.store);
+    let done = source.redrive(kept).await.expect("tried");
+    assert_eq!(done.events.quarantined, 2);
+    let again = told(&listener);
+    assert!(again.iter().all(|it| it.redriven), "{again:?}");
+    let shown = |stories: &[EventStory]| stories.iter().map(line).collect::<Vec<_>>();
+    assert_eq!(shown(&again), shown(&came));
+    assert_eq!(again[0].plugins, came[0].plugins);
+
+    // What could not be read, too.
+    let (source, listener) = tapped(lines(), None, all());
+    let fine = r#"{"type":"product","key":"1","facet":"stock","value":1}"#;
+    post(&source, "application/x-ndjson", format!("{fine}\n{{half"))
+        .await
+        .expect("taken in part");
+    assert_eq!(told(&listener).len(), 2);
+    let kept = quarantined(&*source.store);
+    source.redrive(kept).await.expect("tried");
+    let again = told(&listener);
+    assert_eq!(again.len(), 1, "{again:?}");
+    assert_eq!(again[0].outcome, "quarantined");
+    let event = again[0].event.as_ref().expect("its bytes");
+    assert_eq!(event.data.text.as_deref(), Some("{half"));
+}
+
 #[tokio::test]
 async fn a_tap_is_told_of_the_key_the_type_or_the_outcome_that_it_wants() {
     let by = |key: Option<&str>, kind: Option<&str>, outcome: Option<&str>| Wanted {

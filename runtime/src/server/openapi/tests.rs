@@ -238,6 +238,16 @@ async fn what_is_answered_is_what_the_document_says() {
         ("GET", "/v1/entities/product?key=4711&facet=price.de", ""),
         ("GET", "/v1/entities/product?key=4711&facet=nope", ""),
         ("GET", "/v1/entities/product?key=4711&cut=true", ""),
+        (
+            "POST",
+            "/v1/sources/erp/quarantine/redrive?code=foreign&job=true&limit=10",
+            "",
+        ),
+        (
+            "POST",
+            "/v1/channels/storefront.de/refused/redrive?all=true&job=true",
+            "",
+        ),
         ("POST", "/v1/sources/erp/events", "foreign"),
         ("POST", "/v1/sources/erp/events", "malformed"),
         ("POST", "/v1/sources/erp/events", "unsigned"),
@@ -245,11 +255,16 @@ async fn what_is_answered_is_what_the_document_says() {
         ("POST", "/v1/sources/erp/events", "broken"),
     ] {
         let answered = ask(&server, method, path, &admin, body).await;
-        let route = if path.contains("entities") {
-            "/v1/entities/{type}"
-        } else {
-            "/v1/sources/{source}/events"
+        let route = match path {
+            _ if path.contains("entities") => "/v1/entities/{type}",
+            _ if path.contains("quarantine") => "/v1/sources/{source}/quarantine/redrive",
+            _ if path.contains("refused") => "/v1/channels/{channel}/refused/redrive",
+            _ => "/v1/sources/{source}/events",
         };
+        if path.contains("job=true") {
+            assert_eq!(answered.status, 202, "{}", answered.body);
+            assert_eq!(answered.headers["location"], "/v1/jobs/2");
+        }
         check(
             &document,
             method,

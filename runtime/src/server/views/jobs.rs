@@ -11,10 +11,14 @@ use super::Time;
 pub struct JobView {
     /// Its number, as text.
     pub id: String,
-    /// `drift`: a drift check.
+    /// `drift`: a drift check; `redrive`: what was set aside is tried again.
     pub kind: String,
-    /// The channel that it is about.
+    /// The channel that it is about, unless it is about a source.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub channel: String,
+    /// The source that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// `running`, `done`, `failed` or `cancelled`.
     pub state: String,
     /// When it began.
@@ -22,7 +26,7 @@ pub struct JobView {
     /// When it ended; absent while it is running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Time>,
-    /// Entities that are done.
+    /// Entities, or events, that are done.
     pub done: u64,
     /// About how many there will be at the end.
     pub total: u64,
@@ -32,6 +36,39 @@ pub struct JobView {
     /// What the drift check has found, if it is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftView>,
+    /// What a redrive has come to so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redrive: Option<RedriveView>,
+}
+
+/// What became of events or entities that were tried again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RedriveView {
+    /// Those that are not set aside any more.
+    pub redriven: u64,
+    /// Those that failed again, and are set aside with the new reason.
+    pub failed: u64,
+    /// Whether there may be more of them than `limit`.
+    pub more: bool,
+    /// Some of those that failed again, at most 100.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<RedriveFailure>,
+}
+
+/// What failed again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RedriveFailure {
+    /// The key of a refused entity, or the id of an event, if it has one.
+    pub id: String,
+    /// The sequence under which an event is in quarantine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// The new reason, for machines.
+    pub code: String,
+    /// The new reason, for people.
+    pub detail: String,
 }
 
 /// What a drift check has found: the differences between what a target holds and what it should hold.

@@ -62,7 +62,7 @@ pub struct StageView {
     pub plugin: String,
     /// `event-filter` or `mapper`.
     pub role: String,
-    /// `passed`, `dropped`, `mapped` or `failed`.
+    /// `passed`, `dropped`, `mapped`, `nothing` (a mapper made no change of it) or `failed`.
     pub result: String,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -27,6 +27,8 @@ pub struct PluginView {
     /// How many of the sampled calls of this version returned something else in a new instance: if
     /// there are any, it remembers earlier calls.
     pub differing: u64,
+    /// Its calls since the start of Weir.
+    pub calls: CallsView,
     /// Since when this version is in use.
     pub since: Time,
     /// How this version came into use.
@@ -35,6 +37,23 @@ pub struct PluginView {
     /// The last attempt to replace it that was refused, if nothing came into use since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_refused: Option<SwapView>,
+}
+
+/// The calls of a plugin since the start of Weir. A call is one batch; those of earlier versions count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct CallsView {
+    /// How many there were.
+    pub count: u64,
+    /// Half of them took at most this long: the upper bound of a bucket of `weir_plugin_call_seconds`. Absent
+    /// without a call, and beyond the last bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    /// The same for 99 of 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
+    /// Traps, broken limits, exceptions and unusable results of the version in use.
+    pub faults: u64,
 }
 
 /// The limits of a plugin; each applies to one batch.

@@ -20,8 +20,7 @@ use object_store::client::{
 };
 
 use super::place::Place;
-use crate::signature::Secret;
-use crate::targets::http::{Address, Connections, Egress, Parts, Wire, hints};
+use crate::targets::http::{Address, Connections, Egress, Parts, Redactor, Wire, hints};
 use crate::targets::{Outcome, Unusable};
 
 /// Bytes of an answer in which the code of an error is looked for.
@@ -89,8 +88,8 @@ struct Wires {
     tokens: Option<Wire>,
     /// For the metadata service; `None` if the configuration does not allow it.
     metadata: Option<Wire>,
-    /// What must not be quoted.
-    secrets: Vec<Secret>,
+    /// Keeps secrets out of what is quoted and shown.
+    redactor: Redactor,
 }
 
 impl Carrier {
@@ -126,7 +125,7 @@ impl Carrier {
             store: Wire::open(connections, *timeout, address)?,
             tokens,
             metadata,
-            secrets: place.auth.secrets(),
+            redactor: Redactor::of_secrets(&place.auth.secrets(), address),
         })))
     }
 
@@ -162,34 +161,22 @@ impl Carrier {
         };
         // The host of a bucket may stand before the host of the store.
         let credentials = !(host == wires.host || host.ends_with(&format!(".{}", wires.host)));
-        match wire.exchange(head, body).await {
+        // Nobody sees requests for credentials.
+        let shown = (!credentials).then_some(&wires.redactor);
+        match wire.exchange(head, body, shown).await {
             Ok((head, body)) => {
                 let answered = Answered {
                     credentials,
                     ..answered(&head, &body)
                 };
                 keep(Seen::Answered(Answered {
-                    message: wires.redacted(answered.message.clone()),
+                    message: wires.redactor.redact_text(answered.message.as_bytes()),
                     ..answered
                 }));
                 Ok(HttpResponse::from_parts(head, body.into()))
             }
             Err(outcome) => Err(broken(outcome)),
         }
-    }
-}
-
-impl Wires {
-    fn redacted(&self, mut text: String) -> String {
-        for secret in &self.secrets {
-            if let Ok(secret) = str::from_utf8(&secret.0)
-                && secret.len() >= 6
-                && text.contains(secret)
-            {
-                text = text.replace(secret, "[secret]");
-            }
-        }
-        text
     }
 }
 
@@ -304,6 +291,25 @@ mod tests {
         assert_eq!(element(xml, "Message").as_deref(), Some("a < b"));
         assert_eq!(element(xml, "Region"), None);
         assert_eq!(element(b"<Code>cut", "Code"), None);
+    }
+
+    // A service that gives credentials is asked like a store, and its answers are secrets as a whole.
+    #[tokio::test]
+    async fn nobody_sees_requests_for_credentials() {
+        let fake = super::super::fake::Fake::start().await;
+        let address = Address::parse(&fake.url()).expect("a URL");
+        let place = super::super::tests::place(&fake.url());
+        let carrier = Carrier::open(&place, &address).expect("it opens");
+        let seen_at = async |host: &str| {
+            let url = format!("http://{host}:{}/shop/token", address.host_and_port().1);
+            let mut request = HttpRequest::new(HttpRequestBody::empty());
+            *request.uri_mut() = url.parse().expect("a URL");
+            let (answer, seen) = crate::targets::http::witness(carrier.carry(request)).await;
+            answer.expect("an answer");
+            seen.len()
+        };
+        assert_eq!(seen_at("127.0.0.1").await, 1);
+        assert_eq!(seen_at("localhost").await, 0);
     }
 
     /// Pieces of answers of stores, and of what is between them and Weir.

@@ -136,7 +136,14 @@ impl Auth {
                 token.iter().chain([secret]).cloned().collect::<Vec<_>>()
             }
             Auth::Account { proof, .. } => match proof {
-                AccountProof::Key(secret) | AccountProof::Sas(secret) => vec![secret.clone()],
+                AccountProof::Key(secret) => vec![secret.clone()],
+                // Its parts are in the URL of each request, in whatever order.
+                AccountProof::Sas(secret) => {
+                    let pairs = url::form_urlencoded::parse(&secret.0);
+                    let signature = pairs.filter(|(name, _)| name == "sig");
+                    let signature = signature.map(|(_, it)| Secret(it.as_bytes().to_vec()));
+                    signature.chain([secret.clone()]).collect()
+                }
             },
             Auth::ServiceAccount(_) | Auth::Instance { .. } | Auth::Anonymous { .. } => Vec::new(),
         }

@@ -116,6 +116,62 @@ async fn an_object_has_its_content_its_type_and_what_weir_compares_it_by() {
     assert_eq!(fake.with(|state| (state.writes, state.looked)), (3, 0));
 }
 
+// Whoever looked at the channel of a bucket saw deliveries without a request.
+#[tokio::test]
+async fn whoever_looks_sees_the_requests_without_secrets() {
+    let fake = Fake::start().await;
+    let mut options = options(&fake.url());
+    options.place.auth = Auth::Key {
+        key: "the-key".into(),
+        secret: Secret(b"the-secret".to_vec()),
+        token: Some(Secret(b"the-session-token".to_vec())),
+    };
+    let bucket = bucket(&options);
+    let written = item("4711", 7, Some("{\"price\":1}"));
+    let (outcome, seen) = http::witness(deliver(&bucket, &written)).await;
+    assert_eq!(outcome, Outcome::Delivered);
+    let [put] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((put.method(), put.bytes()), ("PUT", 11));
+    assert!(put.url().ends_with("/shop/p/4711.json"), "{}", put.url());
+    let headers = put.headers();
+    let header = |name: &str| {
+        let mut headers = headers.iter();
+        let found = headers.find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    };
+    assert_eq!(header("x-amz-meta-weir-sequence"), Some("7"));
+    assert_eq!(header("authorization"), Some("[secret]"));
+    assert_eq!(header("x-amz-security-token"), Some("[secret]"));
+    let answer = put.answer().expect("an answer");
+    assert_eq!(answer.status(), 200);
+
+    fake.with(|state| state.faults.push_back(Fault::Error(403, "AccessDenied")));
+    let (_, seen) = http::witness(deliver(&bucket, &item("4711", 8, Some("{}")))).await;
+    let answer = seen[0].answer().expect("an answer");
+    let said = String::from_utf8_lossy(&answer.beginning).into_owned();
+    assert!(
+        answer.status() == 403 && said.contains("says the test"),
+        "{said}"
+    );
+    fake.with(|state| state.faults.push_back(Fault::Half));
+    let (_, seen) = http::witness(deliver(&bucket, &item("4711", 9, Some("{}")))).await;
+    assert!(seen[0].answer().is_err(), "{seen:?}");
+}
+
+// The address of a shared access signature has its parts in every request.
+#[test]
+fn the_signature_of_an_account_is_no_part_of_what_is_shown() {
+    let proof = AccountProof::Sas(Secret(b"sv=2022&sig=ab%2Bcd%3Def".to_vec()));
+    let auth = Auth::Account {
+        account: "shop".into(),
+        proof,
+    };
+    let address = Address::parse("https://shop.example").expect("a URL");
+    let redactor = http::Redactor::of_secrets(&auth.secrets(), &address);
+    let shown = redactor.redact_text(b"/shop/p/1?sig=ab%2Bcd%3Def&sv=2022 ab+cd=ef");
+    assert_eq!(shown, "/shop/p/1?sig=[secret]&sv=2022 [secret]");
+}
+
 #[tokio::test]
 async fn an_error_is_read_by_its_code_and_nothing_is_tried_twice() {
     let fake = Fake::start().await;

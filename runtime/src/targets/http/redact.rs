@@ -85,6 +85,11 @@ impl Redactor {
         }
     }
 
+    /// Redacts these, and the parts of a URL that may be secret.
+    pub(crate) fn of_secrets(secrets: &[Secret], address: &Address) -> Redactor {
+        Redactor::new(&HeaderMap::new(), &Options::default(), secrets, address)
+    }
+
     /// The same, which also redacts this secret.
     pub(super) fn with(&self, secret: &str) -> Redactor {
         let known = self
@@ -109,7 +114,7 @@ impl Redactor {
     }
 
     /// The same, as text.
-    pub(super) fn redact_text(&self, text: &[u8]) -> String {
+    pub(crate) fn redact_text(&self, text: &[u8]) -> String {
         String::from_utf8_lossy(&self.redact(text)).into_owned()
     }
 

@@ -12,7 +12,9 @@ use hyper::Request;
 use hyper::http::request;
 use hyper::http::response::Parts;
 
+use super::redact::Redactor;
 use super::transport::{Broken, Connections, Limits, Transport};
+use super::witness::Noting;
 use super::{Address, Outcome};
 use crate::targets::Unusable;
 
@@ -52,7 +54,7 @@ impl Wire {
             .unwrap_or_else(|_| Err(format!("no connection within {limit:?}")))
     }
 
-    /// Sends a request and reads the response to its end.
+    /// Sends a request and reads the response to its end. With a redactor, somebody who looks sees both.
     ///
     /// # Errors
     /// The outcome, if there is no complete response.
@@ -60,14 +62,19 @@ impl Wire {
         &self,
         head: request::Parts,
         body: Bytes,
+        shown: Option<&Redactor>,
     ) -> Result<(Parts, Vec<u8>), Outcome> {
         let limits = Limits {
             idle: self.timeout,
             whole: self.timeout + Duration::from_secs(body.len() as u64 / BYTES_PER_SECOND_MIN),
             response_bytes_max: RESPONSE_BYTES_MAX,
         };
-        let request = Request::from_parts(head, body);
+        let (bytes, request) = (body.len() as u64, Request::from_parts(head, body));
+        let noting = shown.and_then(|shown| Some((Noting::begin(&request, bytes)?, shown)));
         let carried = self.transport.carry(request, limits).await;
+        if let Some((noting, redactor)) = noting {
+            noting.end(&carried, self.timeout, redactor);
+        }
         carried.map_err(|broken| match broken {
             Broken::TooLong(answer) => super::uncertain(format!(
                 "the response ({}) is longer than 8 MiB",

@@ -6,22 +6,22 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use hyper::body::Body as _;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
 use tokio::time::Instant;
 
 use super::redact::Redactor;
-use super::sent::Sent;
+use super::transport::Broken;
 
 tokio::task_local! {
     static NOTED: RefCell<Vec<Exchange>>;
 }
 
 /// Headers whose values prove who sent them.
-const SECRET_HEADERS: [&str; 5] = [
+const SECRET_HEADERS: [&str; 6] = [
     "authorization",
+    "x-amz-security-token",
     "proxy-authorization",
     "cookie",
     "set-cookie",
@@ -50,20 +50,30 @@ pub(super) struct Noting {
 }
 
 impl Noting {
-    /// Notes a request if somebody looks.
-    pub(super) fn begin(request: &Request<Sent>) -> Option<Noting> {
+    /// Notes a request, whose body has this length, if somebody looks.
+    pub(super) fn begin<B>(request: &Request<B>, bytes: u64) -> Option<Noting> {
         let is_seen = NOTED.try_with(|_| ()).is_ok();
         is_seen.then(|| Noting {
             method: request.method().clone(),
             uri: request.uri().clone(),
             headers: request.headers().clone(),
-            bytes: request.body().size_hint().lower(),
+            bytes,
             began: Instant::now(),
         })
     }
 
-    /// It was answered, or it is known why not.
-    pub(super) fn end(self, answer: Result<(&Parts, &[u8]), String>, redactor: &Redactor) {
+    /// It was answered, or it is known why it was not within this timeout.
+    pub(super) fn end(
+        self,
+        exchanged: &Result<(Parts, Vec<u8>), Broken>,
+        timeout: Duration,
+        redactor: &Redactor,
+    ) {
+        let answer = match exchanged {
+            Ok(answer) => Ok(answer),
+            Err(Broken::TooLong(answer)) => Ok(&**answer),
+            Err(broken) => Err(redactor.redact_text(broken.reason(timeout).as_bytes())),
+        };
         let answer = answer.map(|(parts, body)| Answer {
             status: parts.status,
             headers: parts.headers.clone(),

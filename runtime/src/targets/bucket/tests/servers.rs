@@ -282,7 +282,10 @@ async fn create_container(url: &str) {
     let (head, _) = request.into_parts();
     let address = Address::parse(url).expect("a URL");
     let wire = http::Wire::open(&Connections::default(), Duration::from_secs(5), &address);
-    let answered = wire.expect("it opens").exchange(head, Bytes::new()).await;
+    let answered = wire
+        .expect("it opens")
+        .exchange(head, Bytes::new(), None)
+        .await;
     let (head, body) = answered.expect("an answer");
     assert_eq!(head.status, 201, "{}", String::from_utf8_lossy(&body));
 }
