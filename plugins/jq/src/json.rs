@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
         ))
     }
 
-    fn string(&mut self) -> Read<Vec<u8>> {
+    fn string(&mut self) -> Read<Box<[u8]>> {
         let bytes = self.text.as_bytes();
         self.at += 1;
         let mut string = Vec::new();
@@ -165,10 +165,14 @@ impl<'a> Reader<'a> {
                 self.at = bytes.len();
                 return Err("a text has no closing quote");
             };
-            string.extend_from_slice(&rest[..plain]);
             self.at += plain + 1;
+            // Most texts have no escape, and are copied once.
+            if string.is_empty() && rest[plain] == b'"' {
+                return Ok(Box::from(&rest[..plain]));
+            }
+            string.extend_from_slice(&rest[..plain]);
             match rest[plain] {
-                b'"' => return Ok(string),
+                b'"' => return Ok(string.into_boxed_slice()),
                 b'\\' => self.escape(&mut string)?,
                 _ => {
                     self.at -= 1;

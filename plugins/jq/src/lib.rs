@@ -8,6 +8,8 @@
 pub mod filter;
 pub mod json;
 pub mod mapper;
+#[cfg(target_arch = "wasm32")]
+mod memory;
 mod mistake;
 mod natives;
 mod program;

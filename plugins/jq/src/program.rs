@@ -23,10 +23,8 @@ impl Program {
     /// with the place.
     pub fn compile(code: &str, variables: &[&str]) -> Result<Program, String> {
         let own = parse(PRELUDE, |parser| parser.defs());
-        let of_jaq = jaq_core::defs()
-            .chain(jaq_std::defs())
-            .chain(jaq_json::defs());
-        let prelude: Vec<Def<&str>> = of_jaq.chain(own.expect("the prelude")).collect();
+        let own = own.expect("the prelude");
+        let prelude: Vec<Def<&str>> = natives::definitions().chain(own).collect();
         let arena = Arena::default();
         let modules = Loader::new(prelude)
             .load(&arena, File { code, path: () })
