@@ -32,7 +32,12 @@ struct WrittenEntity {
 
 /// All cases of the plugin under test.
 pub fn all() -> Vec<Case> {
-    let folders = fs::read_dir(folder())
+    all_in(&folder())
+}
+
+/// All cases in a folder, such as those of another plugin with the same mapping.
+pub fn all_in(folder: &Path) -> Vec<Case> {
+    let folders = fs::read_dir(folder)
         .expect("the folder of cases")
         .map(|entry| entry.expect("an entry").path());
     folders
