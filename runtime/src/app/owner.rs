@@ -28,12 +28,11 @@ pub(super) fn check(folder: &Path) -> Result<(), String> {
 /// The name of a user, if the system's list has one.
 fn name(user: u32) -> Option<String> {
     let users = std::fs::read_to_string("/etc/passwd").ok()?;
-    let found = users.lines().find_map(|line| {
+    users.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(user)).then(|| name.to_owned())
-    });
-    found
+    })
 }
 
 #[cfg(test)]
