@@ -14,6 +14,7 @@
 mod batch;
 mod binary;
 mod bindings;
+mod builtin;
 mod cache;
 mod chain;
 pub(crate) mod compile;
@@ -42,6 +43,7 @@ mod words;
 mod workers;
 
 pub use self::binary::{Binary, version};
+pub use self::builtin::{BUILTINS, builtin};
 pub use self::chain::{Binding, Chain, ChannelChain, SourceChain};
 pub use self::compile::Apart;
 pub use self::component::{Compiled, Component};

@@ -19,6 +19,7 @@ mod floods;
 mod full;
 mod held_back;
 mod isolation;
+mod jq;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod kill;
