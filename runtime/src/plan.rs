@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::config::cursor::Written;
 pub use crate::config::scalar::duration;
 pub use crate::config::text::{Cause, Complaint, Place, render};
 pub use crate::ingest::BODY_BYTES_MAX;
@@ -76,6 +77,8 @@ pub struct Plan {
     /// The place in the files of each path (`plugins.erp`, `sources.erp.plugins[0]`), expanded
     /// names included.
     pub places: BTreeMap<String, Place>,
+    /// Where each text is written that is a setting.
+    pub texts: BTreeMap<String, Written>,
     /// Texts that came from the environment or a file, which must not be shown.
     pub outside: Outside,
 }
@@ -101,6 +104,7 @@ impl Plan {
             files: Vec::new(),
             folders: Vec::new(),
             places: BTreeMap::new(),
+            texts: BTreeMap::new(),
             outside: Outside::default(),
         }
     }
@@ -216,6 +220,8 @@ impl Role {
 pub struct Plugin {
     /// The component's file.
     pub path: PathBuf,
+    /// The name under which the component comes with Weir, if it does.
+    pub builtin: Option<&'static str>,
     /// The SHA-256 digest that the file must have, in lower-case hexadecimal.
     pub sha256: Option<String>,
     /// Its settings, a JSON object. The settings of each use are merged over it.

@@ -15,6 +15,7 @@ mod allowed;
 mod batch;
 mod binary;
 mod bindings;
+mod builtin;
 mod cache;
 mod chain;
 pub(crate) mod compile;
@@ -43,6 +44,7 @@ mod words;
 mod workers;
 
 pub use self::binary::{Binary, version};
+pub use self::builtin::{BUILTINS, builtin};
 pub use self::chain::{Binding, Chain, ChannelChain, SourceChain};
 pub use self::compile::Apart;
 pub use self::component::{Compiled, Component};

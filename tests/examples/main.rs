@@ -82,6 +82,11 @@ fn the_backups_of_the_guide_for_installing_are_made_and_restored() {
     story.play();
 }
 
+#[test]
+fn the_example_without_code_runs_as_in_its_readme() {
+    Story::read("no-code").play();
+}
+
 /// In one test, because a demo takes a free port before Weir listens there.
 #[test]
 fn the_demo_converges_and_shows_the_same_to_people_and_programs() {
@@ -151,7 +156,9 @@ fn the_links_of_the_readmes_lead_somewhere() {
         "examples/product-catalog/README.md",
         "examples/commerce-api/README.md",
         "examples/integration-database/README.md",
+        "examples/no-code/README.md",
         "plugins/README.md",
+        "runtime/docs/jq.md",
         "runtime/docs/operating.md",
         "runtime/docs/watching.md",
         "runtime/docs/receiving.md",

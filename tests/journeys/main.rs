@@ -20,6 +20,7 @@ mod full;
 mod held_back;
 mod installed;
 mod isolation;
+mod jq;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod kill;

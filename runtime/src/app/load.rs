@@ -351,9 +351,14 @@ impl Loading {
         let sha256 = self.files.get(name).unwrap_or(&unread);
         let sha256 = sha256.as_ref().map_err(|error| Refusal {
             sha256: String::new(),
-            key: ".path",
+            key: if plugin.builtin.is_some() { ".builtin" } else { ".path" },
             what: format!("{} cannot be read: {error}", plugin.path.display()),
-            help: Some("build it with `weir plugin build FOLDER`, or correct the path".to_owned()),
+            help: Some(match plugin.builtin {
+                Some(name) => format!(
+                    "it is installed with Weir's package; in a clone of the repository, build it with `weir plugin build plugins/{name}`"
+                ),
+                None => "build it with `weir plugin build FOLDER`, or correct the path".to_owned(),
+            }),
         })?;
         if plugin.sha256.as_ref().is_some_and(|pin| pin != sha256) {
             return Err(Refusal {

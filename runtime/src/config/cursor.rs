@@ -29,6 +29,7 @@ pub struct Reader<'a> {
     files: RefCell<BTreeSet<PathBuf>>,
     outside: RefCell<BTreeSet<String>>,
     settings: RefCell<BTreeMap<String, Place>>,
+    texts: RefCell<BTreeMap<String, Written>>,
     /// Every text that came from the environment or a file, with the words for it in complaints.
     origins: RefCell<BTreeMap<String, String>>,
 }
@@ -45,6 +46,7 @@ impl<'a> Reader<'a> {
             files: RefCell::default(),
             outside: RefCell::default(),
             settings: RefCell::default(),
+            texts: RefCell::default(),
             origins: RefCell::default(),
         }
     }
@@ -74,6 +76,7 @@ impl<'a> Reader<'a> {
             files: self.files.into_inner(),
             outside: self.outside.into_inner(),
             settings: self.settings.into_inner(),
+            texts: self.texts.into_inner(),
         }
     }
 
@@ -119,6 +122,17 @@ pub struct Gathered {
     pub outside: BTreeSet<String>,
     /// The places of the values that were read as JSON: settings and rows.
     pub settings: BTreeMap<String, Place>,
+    /// Where those of them that are texts are written.
+    pub texts: BTreeMap<String, Written>,
+}
+
+/// Where a text is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// In a file of the configuration, beginning with its quotes.
+    Here(Place),
+    /// In a file of its own.
+    File(PathBuf),
 }
 
 /// A table that is being read.

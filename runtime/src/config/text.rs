@@ -4,6 +4,8 @@
 //! with the words of the file, and what would be right. It never quotes a line that may hold a
 //! secret.
 
+mod inside;
+
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

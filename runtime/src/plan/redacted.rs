@@ -54,7 +54,7 @@ fn entity_type(entity: &EntityType) -> Value {
 
 fn of_plugin(plugin: &Plugin, outside: &Outside) -> Value {
     let limits = &plugin.limits;
-    json!({
+    let mut shown = json!({
         "path": plugin.path.display().to_string(),
         "sha256": plugin.sha256,
         "settings": settings(&plugin.settings, outside),
@@ -65,7 +65,11 @@ fn of_plugin(plugin: &Plugin, outside: &Outside) -> Value {
             "log": size_text(limits.log_bytes as u64),
         },
         "strict": limits.strict,
-    })
+    });
+    if let Some(name) = plugin.builtin {
+        shown["builtin"] = name.into();
+    }
+    shown
 }
 
 fn of_source(source: &Source, outside: &Outside) -> Value {

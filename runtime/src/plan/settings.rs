@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::secrets::SECRET;
 use super::{Complaint, Plan, Use};
+use crate::config::cursor::Written;
 use crate::config::tree::join;
 
 impl Plan {
@@ -18,12 +19,23 @@ impl Plan {
         let named = named(&used.settings, sentence);
         let at = named.and_then(|path| self.place_of_setting(used, &path));
         let what = self.outside.hidden_in(why);
-        match at {
-            Some(at) => Complaint {
-                path: used.place.clone(),
-                ..self.complaint(&at, what, None)
-            },
-            None => self.complaint(&used.place, what, None),
+        let Some(at) = at else {
+            return self.complaint(&used.place, what, None);
+        };
+        let inside = line_and_column(sentence).zip(self.texts.get(&at));
+        Complaint {
+            path: used.place.clone(),
+            ..match inside {
+                Some(((line, column), Written::Here(place))) => {
+                    Complaint::at(&place.inside(line, column), "", what, None)
+                }
+                Some(((line, column), Written::File(file))) => Complaint {
+                    line,
+                    column,
+                    ..Complaint::of_file(file, what, None)
+                },
+                None => self.complaint(&at, what, None),
+            }
         }
     }
 
@@ -72,6 +84,13 @@ impl super::Outside {
             }
         })
     }
+}
+
+/// The place in a text that a sentence names, as in `program, line 3, column 5: there is no …`.
+fn line_and_column(sentence: &str) -> Option<(usize, usize)> {
+    let (line, rest) = sentence.split_once("line ")?.1.split_once(", column ")?;
+    let column = rest.split(|other: char| !other.is_ascii_digit()).next()?;
+    Some((line.parse().ok()?, column.parse().ok()?))
 }
 
 /// The path of the setting that a sentence names first, in the spelling of the files.

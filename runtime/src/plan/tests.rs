@@ -640,6 +640,7 @@ fn the_reference_is_right_with_and_without_its_defaults() {
     let apart = [
         "# verify",
         "# sha256",
+        "# builtin",
         "# admin_listen",
         "# rate",
         "# id",

@@ -72,6 +72,7 @@ pub fn read_named(
     }
     plan.outside = Outside(gathered.outside);
     plan.places.extend(gathered.settings);
+    plan.texts = gathered.texts;
     let warnings = tidy([document.warnings, gathered.warnings].concat());
     (named, Ok((plan, warnings)))
 }
@@ -147,6 +148,7 @@ fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
             files: document.files.clone(),
             folders: document.folders.clone(),
             places: notes.places,
+            texts: BTreeMap::new(),
             outside: Outside::default(),
         };
         checks::check(reader, &plan, &server.places);

@@ -10,7 +10,7 @@ use super::notes::{Notes, named};
 use super::{Plugin, Use};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::text::suggestion;
-use crate::plugin::Limits;
+use crate::plugin::{BUILTINS, Limits, builtin};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -29,11 +29,26 @@ pub(super) fn plugins(root: &mut Cursor<'_>, notes: &mut Notes<'_>) -> BTreeMap<
 /// Reads a plugin. If its path is wrong, the result has an empty path, so that there are no further
 /// complaints about the places that use the plugin.
 fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
-    let path_field = table.require(
-        "path",
-        "write the path of its component: path = \"plugins/erp.wasm\"",
-    );
-    let path = path_field.as_ref().and_then(|field| field.file_path());
+    let builtin_field = table.take("builtin");
+    let names = BUILTINS.map(|name| (name, name));
+    let builtin_name = builtin_field
+        .as_ref()
+        .and_then(|field| field.one_of(&names));
+    let path_field = match &builtin_field {
+        Some(_) => table.take("path"),
+        None => table.require(
+            "path",
+            "write the path of its component: path = \"plugins/erp.wasm\"",
+        ),
+    };
+    if let (Some(field), Some(_)) = (&path_field, &builtin_field) {
+        let help = "remove `path`: a builtin plugin comes with Weir".to_owned();
+        field.complain_of_key("a plugin is `builtin` or has a `path`", help);
+    }
+    let path = match builtin_name {
+        Some(name) => Some(builtin(name)),
+        None => path_field.as_ref().and_then(|field| field.file_path()),
+    };
     let sha256_field = table.take("sha256");
     let sha256 = sha256_field.as_ref().and_then(|field| {
         let right = |text: &str| {
@@ -60,7 +75,7 @@ fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
         .unwrap_or_default();
     // The loader reads the file and checks the pinned digest on the bytes that it uses. A file that
     // cannot be read is no mistake of the configuration: the plugin may have an earlier version.
-    if let Some(field) = &path_field {
+    for field in path_field.iter().chain(&builtin_field) {
         notes.place(field.path(), field.place());
     }
     if let Some(field) = &sha256_field {
@@ -68,6 +83,7 @@ fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
     }
     Plugin {
         path: path.unwrap_or_default(),
+        builtin: builtin_name,
         sha256,
         settings,
         limits: Limits { strict, ..limits },

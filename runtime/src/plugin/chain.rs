@@ -177,8 +177,10 @@ pub(super) struct Stage {
 impl Chain {
     fn new(bindings: Vec<Binding>, place: &str, filter: Role, maker: Role) -> Result<Chain, Fault> {
         for binding in &bindings {
+            // A component may also have roles for the other place, such as a filter of both.
             let roles = binding.component().roles();
-            if let Some(role) = roles.iter().find(|role| ![filter, maker].contains(role)) {
+            let is_of_use = roles.iter().any(|role| [filter, maker].contains(role));
+            if let (false, Some(role)) = (is_of_use, roles.first()) {
                 let (name, role) = (binding.component().name(), role.name());
                 return Err(Fault::Unusable(format!(
                     "plugin {name} has the role {role}, which a {place} cannot use"

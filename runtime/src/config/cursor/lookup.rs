@@ -1,6 +1,6 @@
 //! Looks up a scalar where its value comes from: the file itself, the environment, or another file.
 
-use super::{Field, relative};
+use super::{Field, Written, relative};
 use crate::config::row::{Keep, fill};
 use crate::config::tree::{Node, Value};
 use crate::files;
@@ -23,6 +23,22 @@ impl<'a> Field<'a> {
     pub(super) fn default(&self) -> Option<&'a Value> {
         match &self.node.value {
             Value::Table(table) => table.get("default").map(|entry| &entry.node.value),
+            _ => None,
+        }
+    }
+
+    /// Where its text is written; `None` if it is no text, or comes from the environment.
+    pub(super) fn written(&self) -> Option<Written> {
+        match &self.node.value {
+            Value::String(_) => Some(Written::Here(self.node.place.clone())),
+            Value::Table(table) if self.is_from_outside() => {
+                let node = &table.get("file")?.node;
+                let Value::String(name) = &node.value else {
+                    return None;
+                };
+                let name = fill(name, self.row, Keep::None).ok()?;
+                Some(Written::File(relative(&node.place, &name)))
+            }
             _ => None,
         }
     }

@@ -249,6 +249,10 @@ impl<'a> Field<'a> {
         let mut settings = self.reader.settings.borrow_mut();
         settings.insert(self.path.clone(), self.key_place.clone());
         drop(settings);
+        if let Some(written) = self.written() {
+            let mut texts = self.reader.texts.borrow_mut();
+            texts.insert(self.path.clone(), written);
+        }
         if self.node.value.is_reference() {
             return match (self.resolve()?, self.default()) {
                 (Resolved::Outside(text), Some(default))

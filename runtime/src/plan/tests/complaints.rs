@@ -642,3 +642,99 @@ key = { env = "CURRENCY" }
         plan.complaint_of_settings(used, "key should be short, but is \"CHF-from-outside\"");
     assert_eq!(complaint.what, "key should be short, but is [secret]");
 }
+
+// A program has a hundred lines, and its mistake was shown where the program begins.
+#[test]
+fn a_mistake_in_a_program_is_shown_where_it_is_written() {
+    let text = catalog(
+        r#"
+[plugins.literal]
+builtin = "jq-mapper"
+settings.program = """
+  .a \
+    | foo
+| bar
+"""
+[plugins.quoted]
+builtin = "jq-mapper"
+settings = { program = 'foo | bar' }
+[plugins.apart]
+builtin = "jq-filter"
+settings = { program = { file = "apart.jq" }, other = 1 }
+[plugins.variable]
+builtin = "jq-filter"
+settings.program = { env = "PROGRAM", default = "bar" }
+[sources.literal]
+owner = "pim"
+plugins = ["literal"]
+[sources.quoted]
+owner = "pim"
+plugins = ["quoted"]
+[sources.apart]
+owner = "pim"
+plugins = ["apart"]
+[sources.variable]
+owner = "pim"
+plugins = ["variable"]
+"#,
+    );
+    let text = text.replace('\n', "\r\n");
+    let folder = Folder::of(&[("weir.toml", &text), ("apart.jq", "foo\n| bar\n")]);
+    let (plan, _) = folder
+        .read(&["weir.toml"], true)
+        .unwrap_or_else(|wrong| panic!("{}", folder.shown(&wrong)));
+    let complaint = |source: &str, line: usize, column: usize| {
+        let used = &plan.sources[source].plugins[0];
+        let sentence = format!(
+            "{source}@1c72 refuses its settings: settings of jq: program, line {line}, column {column}: there is no function `bar`"
+        );
+        let complaint = plan.complaint_of_settings(used, &sentence);
+        assert_eq!(complaint.path, format!("sources.{source}.plugins[0]"));
+        let line = text.lines().nth(complaint.line - 1).unwrap_or_default();
+        let here = line.get(complaint.column - 1..).unwrap_or_default();
+        (complaint.clone(), here.to_owned())
+    };
+    assert_eq!(complaint("literal", 1, 8).1, "foo");
+    assert_eq!(complaint("literal", 2, 3).1, "bar");
+    assert_eq!(complaint("quoted", 1, 7).1, "bar' }");
+    let (apart, _) = complaint("apart", 2, 3);
+    assert_eq!(
+        (apart.file, apart.line, apart.column, apart.excerpt),
+        (folder.path("apart.jq"), 2, 3, None)
+    );
+    assert!(complaint("variable", 1, 1).1.starts_with("program = { env"));
+}
+
+#[test]
+fn a_builtin_plugin_has_a_known_name_and_no_path() {
+    let plugin = |lines: &str| {
+        let text = catalog(&format!("[plugins.map]\n{lines}"));
+        let folder = Folder::of(&[("weir.toml", &text), ("map.wasm", "")]);
+        let read = folder.read(&["weir.toml"], true);
+        read.map(|(plan, _)| plan.plugins["map"].clone())
+            .map_err(|wrong| folder.shown(&wrong))
+    };
+    let map = plugin("builtin = \"jq-mapper\"").expect("a plan");
+    assert_eq!(map.builtin, Some("jq-mapper"));
+    assert!(
+        map.path.ends_with("plugins/jq-mapper/dist/jq_mapper.wasm"),
+        "{map:?}"
+    );
+    for (lines, why) in [
+        (
+            "builtin = \"jq-maper\"",
+            "plugins.map.builtin: \"jq-maper\" is not allowed here; did you mean \"jq-mapper\"?",
+        ),
+        (
+            "builtin = \"jq-mapper\"\npath = \"map.wasm\"",
+            "plugins.map.path: a plugin is `builtin` or has a `path`; remove `path`: a builtin plugin comes with Weir",
+        ),
+        (
+            "",
+            "plugins.map: path is missing; write the path of its component: path = \"plugins/erp.wasm\"",
+        ),
+    ] {
+        let wrong = plugin(lines).expect_err("a mistake");
+        assert!(wrong.contains(why), "{wrong}");
+    }
+}
