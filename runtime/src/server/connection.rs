@@ -85,7 +85,6 @@ impl Client {
 }
 
 /// Why a connection is not served any longer.
-#[derive(Debug)]
 enum Ended {
     /// Its client has closed it, or has sent what is no request.
     Over(hyper::Result<()>),
@@ -95,6 +94,21 @@ enum Ended {
     Displaced,
     /// Its phase took too long.
     Overdue,
+}
+
+impl Ended {
+    /// The reason in words, unless its client has closed it or Weir stops.
+    fn reason(&self, phase: Phase) -> Option<String> {
+        let reason = match (self, phase) {
+            (Ended::Over(Ok(())) | Ended::Stopped, _) => return None,
+            (Ended::Over(Err(error)), _) => return Some(error.to_string()),
+            (Ended::Displaced, _) => "another connection needed its place",
+            (Ended::Overdue, Phase::Idle) => "no further request has come in time",
+            (Ended::Overdue, Phase::Head) => "the head of a request has not come in time",
+            (Ended::Overdue, _) => "its client has not taken the response in time",
+        };
+        Some(reason.to_owned())
+    }
 }
 
 /// Serves one connection until it is closed.
@@ -181,8 +195,8 @@ pub(super) async fn serve(
     })
     .await;
 
-    if !matches!(ended, Ended::Over(Ok(())) | Ended::Stopped) {
-        tracing::debug!(client = %address, reason = ?ended, phase = ?pulse.phase(), "a connection was closed by Weir");
+    if let Some(reason) = ended.reason(pulse.phase()) {
+        tracing::debug!(client = %address, reason, "a connection was closed by Weir");
     }
     if matches!(ended, Ended::Over(_)) && !stopping.is_cancelled() {
         // Its place may be needed by another one also now.
