@@ -158,7 +158,7 @@ enum Begun {
     /// It is to be run.
     New(Arc<Job>),
     /// The same one is running already.
-    Running(JobView),
+    Running(Box<JobView>),
 }
 
 impl Jobs {
@@ -172,7 +172,7 @@ impl Jobs {
         let subject = task.subject();
         if let Some(job) = running.iter().find(|job| job.task.subject() == subject) {
             if job.task == task {
-                return Ok(Begun::Running(job.view()));
+                return Ok(Begun::Running(Box::new(job.view())));
             }
             let id = job.id;
             let detail = format!("job {id} {subject}; cancel it, or wait for its end");

@@ -68,7 +68,7 @@ impl Inner {
         };
         let job = match self.jobs.begin(task, progress)? {
             Begun::New(job) => job,
-            Begun::Running(view) => return Ok(view),
+            Begun::Running(view) => return Ok(*view),
         };
         let view = job.view();
         let (jobs, store) = (self.jobs.clone(), self.store.clone());

@@ -69,7 +69,7 @@ impl Inner {
         }
         let job = match self.jobs.begin(Task::Redrive(request), progress)? {
             Begun::New(job) => job,
-            Begun::Running(view) => return Ok(view),
+            Begun::Running(view) => return Ok(*view),
         };
         let (view, live) = (job.view(), self.live.clone());
         self.deliveries.spawn(async move {
