@@ -60,10 +60,17 @@ fn scraped() -> (Stage, String) {
         stage.takes("pim", &[change(&key, "content", json!(number))]);
     }
     stage.settles("shop");
-    let metrics = eventually("the commits are shown", || {
+    // A scrape may be that of up to a second ago.
+    let metrics = eventually("the commits and the events are shown", || {
         let metrics = stage.weir().get("/metrics").text();
-        let shown = metrics.contains("weir_commit_seconds_bucket");
-        shown.then_some(metrics)
+        let shown = [
+            "weir_commit_seconds_bucket",
+            "weir_source_last_event_timestamp_seconds{source=\"pim\"}",
+        ];
+        shown
+            .iter()
+            .all(|series| metrics.contains(series))
+            .then_some(metrics)
     });
     (stage, metrics)
 }
