@@ -167,6 +167,9 @@ fn refused_entities_are_tried_again_as_a_job_that_waits_for_their_channel() {
     stage.operate("shop", "pause");
     let begun = begins(&stage, all);
     let id = begun["id"].as_str().expect("an id");
+    eventually("all are handed over", || {
+        stage.refused("shop").is_empty().then_some(())
+    });
     assert_eq!(
         stage
             .weir()
