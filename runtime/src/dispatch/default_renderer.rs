@@ -19,8 +19,9 @@ use crate::store::digest;
 const BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Weight of an entry in addition to its body, in bytes.
 const ENTRY_BYTES: u64 = 200;
-/// Bytes of a rendering beside its texts and values, with a few facets.
-const FRAME_BYTES: usize = 64;
+/// Bytes of a rendering beside its texts and values: of the whole, and of each facet.
+const FRAME_BYTES: usize = r#"{"type":"","key":"","facets":{}}"#.len();
+const FACET_BYTES: usize = r#","":"#.len();
 
 /// A cache of recent default renderings. All channels of a process share one.
 pub struct DefaultRenderer(Cache<Key, Made, Weight>);
@@ -97,12 +98,19 @@ pub(super) fn facets_digest(facets: &[String]) -> u64 {
 /// `{"type", "key", "facets": {name: value}}`. Stored values are valid JSON, and are sent as they were written:
 /// to read each of them again would cost as much as everything else here.
 pub(super) fn as_json(entity: &Entity, matcher: &mut FacetMatcher<'_>) -> Rendering {
-    let seen = entity
+    let seen: Vec<(&str, &str)> = entity
         .facets
         .iter()
         .filter(|facet| matcher.matches(&facet.name))
-        .filter_map(|facet| Some((&*facet.name, facet.value.as_deref()?)));
-    let mut body = Vec::with_capacity(entity.bytes() + FRAME_BYTES);
+        .filter_map(|facet| Some((&*facet.name, facet.value.as_deref()?)))
+        .collect();
+    let bytes: usize = seen
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + FACET_BYTES)
+        .sum();
+    // Values can have megabytes: no more is reserved than what is needed.
+    let mut body =
+        Vec::with_capacity(FRAME_BYTES + entity.id.entity_type.len() + entity.id.key.len() + bytes);
     body.extend_from_slice(b"{\"type\":");
     push_text(&mut body, &entity.id.entity_type);
     body.extend_from_slice(b",\"key\":");
