@@ -95,8 +95,8 @@ pub(super) fn facets_digest(facets: &[String]) -> u64 {
     digest.digest64()
 }
 
-/// `{"type", "key", "facets": {name: value}}`. Stored values are valid JSON, and are sent as they were written:
-/// to read each of them again would cost as much as everything else here.
+/// `{"type", "key", "facets": {name: value}}`. Stored values are valid JSON, and are sent as they were written, so
+/// none is read again here.
 pub(super) fn as_json(entity: &Entity, matcher: &mut FacetMatcher<'_>) -> Rendering {
     let seen: Vec<(&str, &str)> = entity
         .facets
