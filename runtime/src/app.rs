@@ -171,6 +171,8 @@ struct Inner {
     forgotten: Mutex<BTreeSet<Arc<str>>>,
     /// The targets at which a look is in progress whether they have been altered.
     looking: Mutex<BTreeSet<Arc<str>>>,
+    /// The notes with the marks of targets, as this process has found them.
+    found_marks: Mutex<BTreeMap<String, Vec<u8>>>,
     jobs: Arc<Jobs>,
     notices: Notices,
     /// The turn of a request that is only looked at: there is only one at a time.
@@ -307,6 +309,7 @@ impl App {
             sweeps: Arc::default(),
             forgotten: Mutex::default(),
             looking: Mutex::default(),
+            found_marks: Mutex::default(),
             jobs: Arc::default(),
             notices: Notices::default(),
             previewing: tokio::sync::Mutex::default(),

@@ -76,6 +76,33 @@ fn holds(stage: &Stage, expected: impl IntoIterator<Item = (usize, u64)>) {
     becomes("the records", expected, || records(&fetch(stage, &[]).body));
 }
 
+// Weir was killed within a second of its first delivery after a stop. The mark in its store was still that of the stop,
+// which included all deliveries, so the files seemed to be newer than the store, and everything was sent again.
+#[test]
+fn a_weir_that_is_killed_soon_after_a_stop_knows_its_files_again() {
+    let mut stage = Stage::with(CATALOG);
+    let price = |stage: &Stage| {
+        let reply = fetch(stage, &[]);
+        (reply.status == 200)
+            .then(|| records(&reply.body))?
+            .remove(&key(0))
+    };
+    stage.takes("pim", &changes(0..10, 1));
+    stage.settles("google");
+    for number in 2..6 {
+        stage.stop();
+        stage.start();
+        stage.takes("pim", &changes(0..1, number));
+        becomes("the price", Some(number), || price(&stage));
+        stage.kill();
+        stage.start();
+        stage.takes("pim", &changes(1..2, number));
+        stage.settles("google");
+        let said = stage.weir().log();
+        assert!(!said.contains("does not hold any more"), "{said}");
+    }
+}
+
 #[test]
 fn a_catalogue_is_fetched_changed_and_withdrawn() {
     let stage = Stage::with(CATALOG);

@@ -155,6 +155,8 @@ impl Inner {
         let exchange = began.elapsed();
         failpoint::pass("app.swapping");
 
+        let begun = self.marks_begin(&old, &live).await;
+        begun.map_err(Halted::midway)?;
         self.channels_follow(&old, &mut live)
             .await
             .map_err(Halted::midway)?;

@@ -17,6 +17,7 @@ use super::Inner;
 use super::apply::Live;
 use crate::model::Sequence;
 use crate::store::{self, Store};
+use crate::sync::lock;
 use crate::targets::{BoxFuture, Foreign, Mark, Memory};
 
 /// How often it is saved.
@@ -48,7 +49,7 @@ fn note_of_foreign(target: &str) -> String {
 }
 
 /// The name of the store's note with the mark of a target.
-fn note_of_mark(target: &str) -> String {
+pub(super) fn note_of_mark(target: &str) -> String {
     format!("mark {target}")
 }
 
@@ -137,6 +138,34 @@ pub(super) fn mark_of(
 }
 
 impl Inner {
+    /// Lets no mark in the store be exact any more, before anything is delivered that it would not include: after a
+    /// crash, the next start must not take it for one that does.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub(super) async fn marks_begin(&self, old: &Live, live: &Live) -> Result<(), store::Error> {
+        for name in live.targets.keys() {
+            let was = live.plan.renamed_targets.get(name);
+            if [Some(name), was]
+                .into_iter()
+                .flatten()
+                .any(|name| old.targets.contains_key(name))
+            {
+                continue;
+            }
+            let note = note_of_mark(name);
+            let Some(found) = self.store.note(&note)? else {
+                continue;
+            };
+            if found.first() == Some(&1) {
+                let lower_bound = [&[0], &found[1..]].concat();
+                self.store.set_note(&note, Some(lower_bound)).await?;
+            }
+            lock(&self.found_marks).entry(note).or_insert(found);
+        }
+        Ok(())
+    }
+
     /// Keeps the marks of targets that others have replaced at the same place, once nothing is delivered to them
     /// any more. Those that have replaced them have none before their first delivery.
     ///
@@ -234,15 +263,12 @@ impl Memories {
             let Some(mark) = target.mark() else { continue };
             let at = [&target.place().to_le_bytes()[..], &mark].concat();
             let note = note_of_mark(name);
-            let saved = match self.saved.get(&note) {
-                Some(saved) => saved.clone(),
-                None => inner.store.note(&note).unwrap_or_default(),
+            let found = lock(&inner.found_marks).get(&note).cloned();
+            // While nothing was delivered, a stop knows no more than the one before.
+            let exact = match found.as_deref().and_then(<[u8]>::split_first) {
+                Some((before, rest)) if *rest == at => exact && *before == 1,
+                _ => exact,
             };
-            // One that is exact stays so until something is delivered.
-            let same = saved.as_deref().is_some_and(|saved| saved[1..] == at);
-            if same && (!exact || saved.as_deref().is_some_and(|saved| saved[0] == 1)) {
-                continue;
-            }
             let value = Some([&[u8::from(exact)], &at[..]].concat());
             self.write(inner, [(note, value)].into_iter()).await;
         }

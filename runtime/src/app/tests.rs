@@ -237,6 +237,36 @@ async fn a_backup_lies_beside_the_store_that_serves() {
     app.stop().await;
 }
 
+// A mark that includes all deliveries does so after a stop, not while Weir runs: what is delivered before the next one is
+// saved would be missing from it. A stop before which nothing was delivered knows no more than the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_in_the_store_is_exact_only_while_weir_is_stopped() {
+    let webhook = "kind = \"webhook\"\nurl = \"http://127.0.0.1:9/\"";
+    let feed = "kind = \"feed\"\nformat = \"ndjson\"";
+    let note = memories::note_of_mark("shop");
+    let mark = |app: &App, exact: u8| {
+        let place = app.inner.live.load().targets["shop"].place();
+        [&[exact], &place.to_le_bytes()[..], b"0123 0 0 0"].concat()
+    };
+    for exact in [1, 0] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("weir.toml");
+        std::fs::write(&file, config("").replace(webhook, feed)).expect("written");
+        let app = start(&file).await;
+        let left = app.store().set_note(&note, Some(mark(&app, exact)));
+        left.await.expect("it is written");
+        app.stop().await;
+        for _ in 0..2 {
+            let app = start(&file).await;
+            let found = sync::lock(&app.inner.found_marks).get(&note).cloned();
+            assert_eq!(found, Some(mark(&app, exact)), "what the stop left");
+            let now = app.store().note(&note).expect("it is read");
+            assert_eq!(now, Some(mark(&app, 0)));
+            app.stop().await;
+        }
+    }
+}
+
 // The store failed after the sources had changed over, and the response said that the old
 // configuration stayed active. The next reload then found no difference and reported success.
 #[tokio::test(flavor = "multi_thread")]
