@@ -2,6 +2,8 @@
 //! a broker that knows repeated batches (`tansu`).
 
 mod away;
+#[cfg(feature = "kafka-tls")]
+mod secure;
 mod tansu;
 
 use rdkafka::admin::{AdminClient, AdminOptions};

@@ -1,5 +1,6 @@
 //! Kafka against Tansu, a broker that knows repeated batches, behind a proxy that loses answers.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::*;
@@ -9,7 +10,7 @@ use crate::targets::parts::part;
 use crate::targets::proxy::{Proxy, Way};
 
 /// A broker that keeps records in memory and knows repeated batches.
-struct Tansu(Child);
+pub(super) struct Tansu(Child);
 
 impl Tansu {
     /// Starts one that names the port of a proxy as its own; `None` if there is no program for it.
@@ -20,19 +21,41 @@ impl Tansu {
     /// The same with more options.
     fn with(options: &[&str], proves: &str) -> Option<(Tansu, Proxy)> {
         let program = part("tansu", proves)?;
+        Some(Tansu::listening(&program, options, |port| {
+            let proxy = Proxy::before(port);
+            let name = format!("tcp://127.0.0.1:{}", proxy.port());
+            (name, proxy)
+        }))
+    }
+
+    /// Starts one that names this address as its own, and returns the port at which it is; `None` if there is no
+    /// program for it.
+    #[cfg(feature = "kafka-tls")]
+    pub(super) fn named(options: &[&str], name: &str, proves: &str) -> Option<(Tansu, u16)> {
+        let program = part("tansu", proves)?;
+        Some(Tansu::listening(&program, options, |port| {
+            (name.to_owned(), port)
+        }))
+    }
+
+    /// Starts one, and whatever is before it, which gives it its name.
+    fn listening<T>(
+        program: &Path,
+        options: &[&str],
+        before: impl Fn(u16) -> (String, T),
+    ) -> (Tansu, T) {
         // It takes no port of its own choice. Another test may take it in between; then this one fails to
         // start and tries another.
         for _ in 0..5 {
             let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
             let port = free.local_addr().expect("an address").port();
             drop(free);
-            let proxy = Proxy::before(port);
-            let url = |port| format!("tcp://127.0.0.1:{port}");
-            let child = Command::new(&program)
+            let (name, front) = before(port);
+            let child = Command::new(program)
                 .args(["broker", "--storage-engine", "memory://weir/"])
                 .args(options)
-                .args(["--listener-url", &url(port)])
-                .args(["--advertised-listener-url", &url(proxy.port())])
+                .args(["--listener-url", &format!("tcp://127.0.0.1:{port}")])
+                .args(["--advertised-listener-url", &name])
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -42,7 +65,7 @@ impl Tansu {
             let began = Instant::now();
             while began.elapsed() < Duration::from_secs(20) {
                 if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return Some((tansu, proxy));
+                    return (tansu, front);
                 }
                 if let Ok(Some(_)) = tansu.0.try_wait() {
                     break;
