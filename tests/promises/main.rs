@@ -9,6 +9,7 @@ mod backup;
 mod certain;
 mod conformance;
 mod contract;
+mod files;
 mod foreseen;
 mod full;
 mod histories;
