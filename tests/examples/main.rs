@@ -83,6 +83,13 @@ fn the_backups_of_the_guide_for_installing_are_made_and_restored() {
 }
 
 #[test]
+fn the_page_of_the_configuration_runs_on_the_first_webhook() {
+    let mut story = Story::read("first-webhook");
+    story.follow("runtime/docs/configuration.md");
+    story.play();
+}
+
+#[test]
 fn the_example_without_code_runs_as_in_its_readme() {
     Story::read("no-code").play();
 }
@@ -158,6 +165,8 @@ fn the_links_of_the_readmes_lead_somewhere() {
         "examples/integration-database/README.md",
         "examples/no-code/README.md",
         "plugins/README.md",
+        "plugins/REFERENCE.md",
+        "runtime/docs/configuration.md",
         "runtime/docs/jq.md",
         "runtime/docs/operating.md",
         "runtime/docs/watching.md",
@@ -369,5 +378,104 @@ fn copy(from: &Path, to: &Path, ports: &[(&str, u16)]) {
             text = text.replace(usual, &port.to_string());
         }
         std::fs::write(to, text).expect("a copy");
+    }
+}
+
+/// What an author may call: the names that a kit declares for others, by its files.
+fn names_of_kit(files: &[(&str, &[&str])]) -> Vec<String> {
+    let mut names = Vec::new();
+    for (file, before) in files {
+        let path = repository().join(file);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
+        for line in text.lines() {
+            for before in *before {
+                let Some(rest) = line.strip_prefix(before) else {
+                    continue;
+                };
+                let name: String = rest
+                    .chars()
+                    .take_while(|character| character.is_alphanumeric() || *character == '_')
+                    .collect();
+                if !name.is_empty() && !name.starts_with('_') {
+                    names.push(name);
+                }
+            }
+        }
+    }
+    names
+}
+
+// Whoever looks for a function of a kit finds it on one page, also those of the other languages.
+#[test]
+fn the_reference_of_the_kits_has_every_name_that_an_author_may_use() {
+    let page = std::fs::read_to_string(repository().join("plugins/REFERENCE.md")).expect("a page");
+    let code: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
+    let is_there = |name: &String| {
+        let word = |character: char| character.is_alphanumeric() || character == '_';
+        code.iter().any(|code| {
+            code.split(|character| !word(character))
+                .any(|it| it == name)
+        })
+    };
+    let rust = "plugins/weir-plugin/src";
+    let rust: Vec<String> = [
+        "types",
+        "change",
+        "event",
+        "entity",
+        "rendering",
+        "error",
+        "log",
+    ]
+    .iter()
+    .map(|file| format!("{rust}/{file}.rs"))
+    .collect();
+    let of_rust: &[&str] = &[
+        "    pub fn ",
+        "pub fn ",
+        "pub struct ",
+        "pub enum ",
+        "    pub ",
+    ];
+    let rust: Vec<(&str, &[&str])> = rust.iter().map(|file| (&**file, of_rust)).collect();
+    let python = "runtime/assets/templates/python/common/weir";
+    let python: Vec<String> = ["items", "results", "roles", "settings", "log", "failure"]
+        .iter()
+        .map(|file| format!("{python}/{file}.py"))
+        .collect();
+    let of_python: &[&str] = &["    def ", "class "];
+    let python: Vec<(&str, &[&str])> = python.iter().map(|file| (&**file, of_python)).collect();
+    let typescript = "runtime/assets/templates/typescript/common/weir";
+    let typescript: Vec<String> = ["index", "settings"]
+        .iter()
+        .map(|file| format!("{typescript}/{file}.ts"))
+        .collect();
+    let of_typescript: &[&str] = &[
+        "export class ",
+        "export function ",
+        "export const ",
+        "export type ",
+        "  static ",
+        "  readonly ",
+    ];
+    let typescript: Vec<(&str, &[&str])> = typescript
+        .iter()
+        .map(|file| (&**file, of_typescript))
+        .collect();
+    let own = [
+        "toWit", "fn", "parse", "mark", "write", "default", "code", "message",
+    ];
+    for (kit, files) in [
+        ("Rust", rust),
+        ("Python", python),
+        ("TypeScript", typescript),
+    ] {
+        let names = names_of_kit(&files);
+        assert!(names.len() > 10, "{kit}: {names:?}");
+        let missing: Vec<_> = names
+            .iter()
+            .filter(|name| !own.contains(&name.as_str()) && !is_there(name))
+            .collect();
+        assert!(missing.is_empty(), "{kit}: {missing:?}");
     }
 }
