@@ -220,3 +220,36 @@ fn who_listens_is_told_of_troubles_once_and_keeps_the_place() {
     );
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
+
+// After an action, what it had done was written over the buttons at the end of the page.
+#[test]
+fn what_has_the_focus_is_never_behind_the_note() {
+    let Some(browser) = Browser::start("the focus under a note") else {
+        return;
+    };
+    let stage = stage();
+    browser.is_sized(480, 600);
+    browser.goes_to(&stage.console("?view=channel&name=shop"));
+    browser.shows("no such category");
+    press(&browser, "Pause shop");
+    browser.sees("a note", "document.getElementById('note')");
+    let covered = "const it = document.activeElement, box = it.getBoundingClientRect(), \
+         note = document.getElementById('note')?.getBoundingClientRect(); \
+         return [it.innerText || it.getAttribute('aria-label') || it.tagName, note && it !== document.body ? box.bottom > note.top && box.top < note.bottom \
+         && box.right > note.left && box.left < note.right : null]";
+    let first = browser.run(covered, &[]);
+    let mut seen = 0;
+    loop {
+        browser.types(crate::support::browser::TAB);
+        let found = browser.run(covered, &[]);
+        if found[1].is_null() || found[0] == first[0] || seen > 100 {
+            break;
+        }
+        assert_eq!(found[1], false, "{}", found[0]);
+        seen += 1;
+    }
+    assert!(
+        seen > 5,
+        "{seen} stations of the tab key while the note was there"
+    );
+}

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::parts::part;
+use crate::support::stage::CATALOG;
 use crate::support::weir::PROGRAM;
 use crate::support::{Act, PATIENCE, Stage, change, within};
 
@@ -210,6 +211,23 @@ fn top_shows_the_channels_in_a_terminal_and_gives_it_back() {
     for words in ["CHANNEL", "shop", "paused", "SOURCE", "pim"] {
         assert!(out.contains(words), "{words} in {out:?}");
     }
+    let mut keys = top.child.stdin.take().expect("its input");
+    keys.write_all(b"q").expect("a key");
+    is_restored(top);
+}
+
+// Weir was upgraded under it, and the figures of before looked like those of now.
+#[test]
+fn top_says_that_weir_has_gone_and_goes_on_when_it_is_back() {
+    let (mut stage, _) = Stage::closed(CATALOG).keeps_its_port();
+    stage.start();
+    let Some(mut top) = top(&stage) else { return };
+    top.prints("ends");
+    stage.kill();
+    top.prints("s old: ");
+    stage.start();
+    stage.operate("shop", "pause");
+    top.prints("paused");
     let mut keys = top.child.stdin.take().expect("its input");
     keys.write_all(b"q").expect("a key");
     is_restored(top);
