@@ -362,6 +362,12 @@ impl App {
         self.server.admin_addr()
     }
 
+    /// The URLs of the listener for events and of that for everything else.
+    pub fn urls(&self) -> [String; 2] {
+        let plan = &self.inner.live.load().plan;
+        plan.server.urls(self.ingest_addr(), self.admin_addr())
+    }
+
     /// The store, for the demo and the benchmarks.
     pub fn store(&self) -> Arc<dyn Store> {
         self.inner.store.clone()

@@ -62,6 +62,8 @@ pub struct Snapshot {
     pub trace_spans: Vec<(&'static str, u64)>,
     /// Whether the last reload, the start included, took effect.
     pub last_reload_success: bool,
+    /// When the certificate of the listeners ends, in milliseconds since 1970; `None` without one.
+    pub certificate_ends_ms: Option<u64>,
     /// Notices by result: sent, retried, dropped.
     pub notifications: Vec<(&'static str, u64)>,
 }
@@ -237,6 +239,12 @@ impl Collector for Snapshot {
             "config_last_reload_success",
             "1 if the last reload took effect",
             [([], success)],
+        )?;
+        let ends = self.certificate_ends_ms.map(|ms| ([], ms / 1000));
+        page.gauges(
+            "certificate_end_timestamp_seconds",
+            "When the certificate of the listeners ends, in seconds since 1970",
+            ends,
         )?;
         let notifications = self.notifications.iter();
         page.counters(

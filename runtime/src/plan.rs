@@ -5,6 +5,7 @@ mod basics;
 mod channels;
 mod checks;
 mod difference;
+mod listeners;
 mod notes;
 mod notify;
 mod redacted;
@@ -33,6 +34,7 @@ use crate::model::EntityType;
 use crate::{dispatch, ingest, plugin};
 pub(crate) use checks::mapped_fields;
 pub use difference::difference;
+pub use listeners::{Front, Tls};
 pub use redacted::redacted;
 pub use telemetry::Telemetry;
 pub use understand::{ReadOptions, Understood, read, read_named};
@@ -174,6 +176,37 @@ pub struct Server {
     pub watch: bool,
     /// Memory for the bodies that were delivered last, in bytes.
     pub bodies_bytes: u64,
+    /// How clients reach the listeners.
+    pub front: Arc<Front>,
+}
+
+impl Server {
+    /// The address of the admin routes.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin_listen.unwrap_or(self.listen)
+    }
+
+    /// The URLs of `listen` and of the admin routes, if these are their addresses. A listener on loopback that has
+    /// the admin routes alone is without TLS: a certificate is seldom that of `localhost`, and nobody listens in
+    /// between.
+    pub fn urls(&self, listen: SocketAddr, admin: SocketAddr) -> [String; 2] {
+        let url = |address, has_tls| match has_tls {
+            true => format!("https://{address}"),
+            false => format!("http://{address}"),
+        };
+        let has_tls = self.front.tls.is_some();
+        let admin_has = has_tls && (admin == listen || !admin.ip().is_loopback());
+        [url(listen, has_tls), url(admin, admin_has)]
+    }
+
+    /// Says who reaches a listener, if it is not this machine alone.
+    fn reached(&self, listener: SocketAddr) -> Option<String> {
+        if !listener.ip().is_loopback() {
+            return Some(format!("{listener} can be reached from other machines"));
+        }
+        let behind = self.front.is_behind_proxy();
+        behind.then(|| format!("others reach {listener} through a proxy"))
+    }
 }
 
 /// A token for the admin routes.

@@ -28,6 +28,7 @@ mod pulse;
 mod session;
 mod sessions;
 mod snapshots;
+mod socket;
 mod state;
 mod stream;
 mod tap;
@@ -55,7 +56,7 @@ use self::access::Access;
 use self::answers::Answers;
 use self::arrivals::Arrivals;
 use self::crowd::Crowd;
-use self::listener::Listeners;
+use self::listener::{Listeners, Listening};
 use self::sessions::Sessions;
 use self::state::AppState;
 use self::stream::Streams;
@@ -220,9 +221,14 @@ impl Server {
         } else {
             Side::Both
         };
+        let behind = |address, side, may_have_tls| Listening {
+            router: router(state(address), side),
+            backend: backend.clone(),
+            may_have_tls,
+        };
         listeners.add(
             ingest,
-            router(state(ingest_addr), ingest_side),
+            behind(ingest_addr, ingest_side, true),
             Crowd::new(
                 limits.connections_max,
                 match ingest_side {
@@ -234,7 +240,7 @@ impl Server {
         if let Some((admin, address)) = admin {
             listeners.add(
                 admin,
-                router(state(address), Side::Admin),
+                behind(address, Side::Admin, !address.ip().is_loopback()),
                 Crowd::new(limits.admin_connections_max, 0),
             );
             admin_addr = address;

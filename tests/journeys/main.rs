@@ -49,6 +49,7 @@ mod slow;
 mod starts;
 mod swaps;
 mod synced;
+mod tls;
 mod traces;
 mod trouble;
 mod unit;

@@ -584,6 +584,10 @@ pub(super) fn changes(old: &Live, plan: &Plan, loaded: &Loaded) -> Vec<String> {
         (difference.shares, "shares of lanes have changed"),
         (difference.forget, "store.forget has changed"),
         (difference.bodies, "server.bodies has changed"),
+        (
+            difference.front,
+            "the certificate, the trusted proxies or the public URL of the server have changed",
+        ),
         (difference.notify, "the receivers of notices have changed"),
         (difference.telemetry, "telemetry has changed"),
     ];

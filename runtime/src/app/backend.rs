@@ -10,7 +10,7 @@ use crate::dispatch::{self, Channel};
 use crate::happenings::Hash;
 use crate::metrics::Snapshot;
 use crate::model::{EntityId, Ordinal, Sequence};
-use crate::plan::{self, Token};
+use crate::plan::{self, Front, Token};
 use crate::server::views::{
     BackupView, ChannelView, ConfigView, EntityRow, EntityView, FacetView, JobView, List,
     PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView, RenderingView,
@@ -34,6 +34,10 @@ const PAGE_BYTES_MAX: u64 = 8 << 20;
 impl Backend for Inner {
     fn tokens(&self) -> Arc<[Token]> {
         self.live.load().plan.tokens.as_slice().into()
+    }
+
+    fn front(&self) -> Arc<Front> {
+        self.live.load().plan.server.front.clone()
     }
 
     fn intake(&self, source: &str) -> Option<Arc<dyn Intake>> {

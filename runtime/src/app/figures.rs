@@ -74,6 +74,8 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
         disk_free_bytes: store.disk_free,
         trace_spans: trace_spans(inner),
         last_reload_success,
+        certificate_ends_ms: (live.plan.server.front.tls.as_ref())
+            .and_then(|tls| Some(tls.ends()?.0)),
         notifications: inner.notices.counts().by_result().into(),
     }
 }

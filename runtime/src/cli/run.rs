@@ -119,14 +119,11 @@ async fn serve(args: &RunArgs) -> ExitCode {
         }
     };
     tracing::info!("configuration in use: {}", app.summary());
-    if app.admin_addr() == app.ingest_addr() {
-        tracing::info!("listening on http://{}", app.ingest_addr());
+    let [ingest, admin] = app.urls();
+    if ingest == admin {
+        tracing::info!("listening on {ingest}");
     } else {
-        tracing::info!(
-            "listening for events on http://{}, for everything else on http://{}",
-            app.ingest_addr(),
-            app.admin_addr()
-        );
+        tracing::info!("listening for events on {ingest}, for everything else on {admin}");
     }
     manager.is_ready(&app);
     tokio::select! {

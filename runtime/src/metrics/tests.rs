@@ -69,6 +69,7 @@ fn busy() -> Snapshot {
         disk_free_bytes: 1 << 40,
         trace_spans: vec![("exported", 7), ("dropped", 0)],
         last_reload_success: true,
+        certificate_ends_ms: Some(1_900_000_000_000),
         notifications: vec![("sent", 3), ("retried", 2), ("dropped", 1)],
     }
 }
@@ -163,6 +164,7 @@ fn every_metric_of_the_contract_is_there_under_its_name_and_type() {
         ("gauge", "weir_store_bytes 4096"),
         ("gauge", "weir_disk_free_bytes 1099511627776"),
         ("gauge", "weir_config_last_reload_success 1"),
+        ("gauge", "weir_certificate_end_timestamp_seconds 1900000000"),
         (
             "info",
             concat!(
@@ -343,6 +345,9 @@ fn the_text_is_this_one() {
         # HELP weir_config_last_reload_success 1 if the last reload took effect
         # TYPE weir_config_last_reload_success gauge
         weir_config_last_reload_success 1
+        # HELP weir_certificate_end_timestamp_seconds When the certificate of the listeners ends, in seconds since 1970
+        # TYPE weir_certificate_end_timestamp_seconds gauge
+        weir_certificate_end_timestamp_seconds 1900000000
         # HELP weir_notifications Notices to the receivers in the configuration by result; retried are attempts that failed
         # TYPE weir_notifications counter
         weir_notifications_total{result="sent"} 3

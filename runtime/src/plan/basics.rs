@@ -1,7 +1,6 @@
-//! The basic sections of a file: server, tokens, store, lanes, entities and rows.
+//! The basic sections of a file: tokens, store, lanes, entities and rows.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +8,10 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::notes::{Notes, named, right_name};
-use super::{Place, Role, Server, Token};
+use super::{Role, Token};
 use crate::config::cursor::{Cursor, Field, Found, relative};
 use crate::config::row::{Row, WAS};
 use crate::config::text::suggestion;
-use crate::happenings::BODIES_BYTES;
 use crate::model::{EntityType, FacetRule, Lane, NAME_BYTES_MAX};
 use crate::store;
 
@@ -22,73 +20,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Maximum size of a facet value. Each change rewrites the entity's whole record, so larger values
 /// would make a change too expensive.
 const FACET_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// The most memory for bodies that were delivered: it is there for people who look at one of them.
-const BODIES_BYTES_MAX: u64 = 1 << 30;
 /// Minimum token length without a warning; shorter tokens can be guessed.
 const TOKEN_BYTES_ADVISED: usize = 16;
-
-/// The listeners, with their places for later checks.
-pub(super) struct Listeners {
-    pub(super) value: Server,
-    pub(super) places: ServerPlaces,
-}
-
-/// Where the listeners are set; if they are not set, where the file begins.
-pub(super) struct ServerPlaces {
-    pub(super) listen: Place,
-    pub(super) admin_listen: Option<Place>,
-}
-
-pub(super) fn server(root: &mut Cursor<'_>) -> Listeners {
-    let mut listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7700);
-    let (mut admin_listen, mut watch) = (None, true);
-    let mut bodies_bytes = BODIES_BYTES;
-    let mut places = ServerPlaces {
-        listen: root.place().clone(),
-        admin_listen: None,
-    };
-    if let Some(section) = root.take("server") {
-        places.listen = section.place().clone();
-        section.table(|table| {
-            if let Some(field) = table.take("listen") {
-                places.listen = field.place().clone();
-                listen = address(&field).unwrap_or(listen);
-            }
-            if let Some(field) = table.take("admin_listen") {
-                places.admin_listen = Some(field.place().clone());
-                admin_listen = address(&field);
-                if admin_listen == Some(listen) && listen.port() != 0 {
-                    field.complain(
-                        "this is the same address as listen",
-                        "leave it out, and one listener serves both".to_owned(),
-                    );
-                }
-            }
-            if let Some(field) = table.take("reload") {
-                watch = field
-                    .one_of(&[("watch", true), ("signal", false)])
-                    .unwrap_or(true);
-            }
-            if let Some(field) = table.take("bodies") {
-                bodies_bytes = field.size(0..=BODIES_BYTES_MAX).unwrap_or(bodies_bytes);
-            }
-        });
-    }
-    Listeners {
-        value: Server {
-            listen,
-            admin_listen,
-            watch,
-            bodies_bytes,
-        },
-        places,
-    }
-}
-
-fn address(field: &Field<'_>) -> Option<SocketAddr> {
-    let help = "write an address and a port, such as \"127.0.0.1:7700\", \"0.0.0.0:7700\" or \"[::1]:7700\"";
-    field.parsed("an address to listen on", help, |text| text.parse().ok())
-}
 
 pub(super) fn tokens(root: &mut Cursor<'_>) -> Vec<Token> {
     let token = |field: Field<'_>| field.table(|table| token(&field, table)).flatten();

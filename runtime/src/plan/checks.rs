@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::basics::ServerPlaces;
+use super::listeners::ServerPlaces;
 use super::notify::never_told;
 use super::targets::{exclusive, maps_fields};
 use super::{Channel, Complaint, Plan};
@@ -114,7 +114,7 @@ fn feeds(reader: &Reader<'_>, plan: &Plan) {
     }
     let listeners = [Some(plan.server.listen), plan.server.admin_listen];
     let mut reachable = listeners.into_iter().flatten();
-    let reachable = reachable.find(|address| !address.ip().is_loopback());
+    let reached = reachable.find_map(|address| plan.server.reached(address));
     let mut paths: BTreeMap<PathBuf, &str> = BTreeMap::new();
     let mut objects: BTreeMap<String, &str> = BTreeMap::new();
     for (name, target) in &plan.targets {
@@ -122,10 +122,8 @@ fn feeds(reader: &Reader<'_>, plan: &Plan) {
             continue;
         };
         let place = format!("targets.{name}");
-        if let (Some(address), None) = (reachable, &options.serve) {
-            let what = format!(
-                "the feed would be served to anyone, and {address} can be reached from other machines"
-            );
+        if let (Some(reached), None) = (&reached, &options.serve) {
+            let what = format!("the feed would be served to anyone, and {reached}");
             let help = "write serve = { basic = { user = \"…\", password = { env = \"NAME\" } } }, or serve = \"open\" if anyone may have it";
             reader.complain(plan.complaint(&place, what, help.to_owned()));
         }
@@ -159,15 +157,12 @@ fn feed(target: &crate::targets::Options) -> Option<&crate::targets::feed::Optio
     }
 }
 
-/// Requires verification and tokens on listeners that other machines can reach.
+/// Requires verification and tokens on listeners that others than this machine can reach.
 fn guarded(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
-    let listen = plan.server.listen;
-    if !listen.ip().is_loopback() {
+    if let Some(reached) = plan.server.reached(plan.server.listen) {
         for (name, source) in &plan.sources {
             if source.options.verify == verify::Options::None {
-                let what = format!(
-                    "the source accepts events from anyone, and {listen} can be reached from other machines"
-                );
+                let what = format!("the source accepts events from anyone, and {reached}");
                 let help = "write verify = { kind = \"bearer\", tokens = [{ env = \"NAME\" }] }, or hmac, or standard-webhooks".to_owned();
                 let written = format!("sources.{name}.verify");
                 let path = if plan.places.contains_key(&written) {
@@ -179,19 +174,22 @@ fn guarded(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
             }
         }
     }
-    let admin = plan.server.admin_listen.unwrap_or(listen);
-    if !admin.ip().is_loopback() && plan.tokens.is_empty() {
+    let reached = plan.server.reached(plan.server.admin());
+    if let Some(reached) = reached.filter(|_| plan.tokens.is_empty()) {
         let place = places.admin_listen.as_ref().unwrap_or(&places.listen);
         let path = if places.admin_listen.is_some() {
             "server.admin_listen"
         } else {
             "server.listen"
         };
-        let what = format!(
-            "{admin} can be reached from other machines, and there is no token for the admin routes"
-        );
-        let help = "write [tokens.NAME] with secret = { env = \"NAME\" } and roles, or keep the admin routes on loopback".to_owned();
-        reader.complain(Complaint::at(place, path, what, help));
+        let what = format!("{reached}, and there is no token for the admin routes");
+        let help = match plan.server.admin().ip().is_loopback() {
+            true => "write [tokens.NAME] with secret = { env = \"NAME\" } and roles",
+            false => {
+                "write [tokens.NAME] with secret = { env = \"NAME\" } and roles, or keep the admin routes on loopback"
+            }
+        };
+        reader.complain(Complaint::at(place, path, what, help.to_owned()));
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Difference {
     pub forget: bool,
     /// Whether the memory for bodies differs.
     pub bodies: bool,
+    /// Whether the certificate, the trusted proxies or the public URL differ.
+    pub front: bool,
     /// Whether the receivers of notices differ.
     pub notify: bool,
     /// Whether the export of spans differs.
@@ -111,6 +113,7 @@ pub fn difference(old: &Plan, new: &Plan) -> Difference {
         shares: old.shares != new.shares,
         forget: old.forget != new.forget,
         bodies: old.server.bodies_bytes != new.server.bodies_bytes,
+        front: old.server.front != new.server.front,
         notify: old.notify != new.notify,
         telemetry: old.telemetry != new.telemetry,
         needs_restart: needs_restart(old, new),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::secrets::SECRET;
-use super::{Channel, Outside, Plan, Plugin, Source, Use, notify, targets, telemetry};
+use super::{Channel, Outside, Plan, Plugin, Source, Use, listeners, notify, targets, telemetry};
 use crate::config::scalar::{duration_text, share_text, size_text};
 use crate::dispatch::hours::Hours;
 use crate::ingest::naming::IdFrom;
@@ -18,12 +18,7 @@ pub fn redacted(plan: &Plan) -> Value {
     json!({
         "config_version": crate::config::VERSION,
         "files": plan.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
-        "server": {
-            "listen": plan.server.listen.to_string(),
-            "admin_listen": plan.server.admin_listen.map(|address| address.to_string()),
-            "reload": if plan.server.watch { "watch" } else { "signal" },
-            "bodies": size_text(plan.server.bodies_bytes),
-        },
+        "server": listeners::shown(&plan.server),
         "tokens": plan.tokens.iter().map(|token| (token.name.clone(), json!({"secret": SECRET, "role": token.role.name()}))).collect::<Map<_, _>>(),
         "telemetry": plan.telemetry.as_ref().map(|it| telemetry::shown(it, outside)),
         "store": { "path": plan.store_path.display().to_string(), "forget": duration_text(plan.forget), "sequence_min": plan.sequence_min },

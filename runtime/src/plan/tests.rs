@@ -3,6 +3,7 @@
 mod changes;
 mod complaints;
 mod files;
+mod listeners;
 mod notify;
 
 use std::path::PathBuf;
@@ -230,6 +231,7 @@ fn the_example_of_the_contract_is_understood() {
             admin_listen: Some(address("127.0.0.1:7701")),
             watch: true,
             bodies_bytes: 32 << 20,
+            front: Arc::default(),
         }
     );
     assert_eq!(
@@ -646,6 +648,8 @@ fn the_reference_is_right_with_and_without_its_defaults() {
         "# id",
         "# tls",
         "# proxy",
+        "# trusted_proxies",
+        "# public_url",
         "# endpoint",
         "# credentials",
         "# checksum",

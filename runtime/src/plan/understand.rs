@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::notes::Notes;
 use super::{
-    Cause, Complaint, Named, Outside, Plan, basics, channels, checks, notify, sources, targets,
-    telemetry, uses,
+    Cause, Complaint, Named, Outside, Plan, basics, channels, checks, listeners, notify, sources,
+    targets, telemetry, uses,
 };
 use crate::config;
 use crate::config::cursor::{Cursor, Environment, Reader};
@@ -114,7 +114,7 @@ fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
         for key in ["config_version", "include", "each"] {
             root.take(key);
         }
-        let server = basics::server(root);
+        let server = listeners::server(root);
         let tokens = basics::tokens(root);
         let (store_path, forget, sequence_min) = basics::store(root);
         let shares = basics::lanes(root);

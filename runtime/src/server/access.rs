@@ -36,7 +36,7 @@ use super::connection::Client;
 use super::problem::Problem;
 use super::pulse::Endless;
 use super::sessions::Sessions;
-use super::state::AppState;
+use super::state::{AppState, Reach};
 use crate::plan::{Role, Token};
 
 /// The right that a route needs.
@@ -71,7 +71,7 @@ pub(super) async fn guard(
         access,
         &tokens,
         &state.sessions,
-        state.loopback,
+        &state.reach(),
         request.method(),
         request.headers(),
     );
@@ -145,24 +145,24 @@ pub(super) fn check<'a>(
     access: Access,
     tokens: &'a [Token],
     sessions: &Sessions,
-    loopback: bool,
+    reach: &Reach,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Option<&'a Token>, Problem> {
     let guarded = match access {
         // The handler knows the feed.
         Access::Open | Access::Fetcher => return Ok(None),
-        Access::Sender => loopback && is_browser(headers),
+        Access::Sender => reach.private && is_browser(headers),
         Access::Page | Access::Needs(_) => true,
     };
     if guarded {
-        same_origin(method, headers)?;
-        if loopback && (tokens.is_empty() || access == Access::Sender) {
+        same_origin(reach, method, headers)?;
+        if reach.private && (tokens.is_empty() || access == Access::Sender) {
             local_host(headers)?;
         }
     }
     match access {
-        Access::Needs(role) if needs_token(tokens, loopback) => {
+        Access::Needs(role) if needs_token(tokens, reach) => {
             authorize(role, tokens, sessions, method, headers).map(Some)
         }
         _ => Ok(None),
@@ -170,8 +170,8 @@ pub(super) fn check<'a>(
 }
 
 /// Whether admin routes need a token.
-pub(super) fn needs_token(tokens: &[Token], loopback: bool) -> bool {
-    !loopback || !tokens.is_empty()
+pub(super) fn needs_token(tokens: &[Token], reach: &Reach) -> bool {
+    !reach.private || !tokens.is_empty()
 }
 
 fn authorize<'a>(
@@ -268,17 +268,17 @@ fn is_browser(headers: &HeaderMap) -> bool {
 }
 
 /// The first check. Programs that are not browsers send no `Origin`.
-fn same_origin(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+fn same_origin(reach: &Reach, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(origin) = headers.get(ORIGIN).filter(|_| !method.is_safe()) else {
         return Ok(());
     };
+    let origin = origin.to_str().ok();
     let authority = origin
-        .to_str()
-        .ok()
         .and_then(|origin| origin.split_once("://"))
         .map(|(_, authority)| authority);
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    if authority.is_some() && authority == host {
+    let is_public = origin.is_some() && origin == reach.origin.as_deref();
+    if is_public || authority.is_some() && authority == host {
         return Ok(());
     }
     Err(Problem::new(
@@ -316,6 +316,13 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
+    fn private() -> Reach {
+        Reach {
+            private: true,
+            origin: None,
+        }
+    }
+
     /// The result of a request on loopback without tokens: `passes`, or the code of the problem.
     fn meets(access: Access, method: Method, headers: &[(&str, &str)]) -> String {
         meets_with(&[], access, method, headers)
@@ -334,7 +341,14 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        match check(access, tokens, &Sessions::default(), true, &method, &map) {
+        match check(
+            access,
+            tokens,
+            &Sessions::default(),
+            &private(),
+            &method,
+            &map,
+        ) {
             Ok(_) => "passes".to_owned(),
             Err(problem) => problem.code().to_owned(),
         }
@@ -495,7 +509,7 @@ mod tests {
                 headers.insert(*name, HeaderValue::from_str(value).unwrap());
             }
             let needs = Access::Needs(Role::Operate);
-            check(needs, &tokens, &sessions, true, &method, &headers)
+            check(needs, &tokens, &sessions, &private(), &method, &headers)
                 .map_or_else(|problem| problem.code().to_owned(), |_| "passes".to_owned())
         };
         let origin = ("origin", "http://127.0.0.1:7700");

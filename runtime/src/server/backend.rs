@@ -24,7 +24,7 @@ use super::views::{
 use crate::budget::Reservation;
 use crate::metrics::Snapshot;
 use crate::model::{EntityId, Lane, Sequence, Timestamp};
-use crate::plan::Token;
+use crate::plan::{Front, Token};
 use crate::tap::{Point, Side};
 
 /// A result that may take a while.
@@ -34,6 +34,8 @@ pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send +
 pub trait Backend: Look + Operate + Setup {
     /// The tokens that are valid now.
     fn tokens(&self) -> Arc<[Token]>;
+    /// How clients reach the listeners now.
+    fn front(&self) -> Arc<Front>;
     /// The way into a source: looked up once a request, so that a reload in the middle of one
     /// changes nothing for it. `None` if there is no such source.
     fn intake(&self, source: &str) -> Option<Arc<dyn Intake>>;

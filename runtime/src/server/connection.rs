@@ -8,7 +8,7 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -27,16 +27,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::Limits;
 use super::crowd::Place;
 use super::problem::{self, Problem};
 use super::pulse::{Endless, Phase, Pulse};
+use super::socket::Socket;
 use super::wire::BodyLength;
+use super::{Backend, Limits};
+use crate::plan::Front;
 
 /// Maximum length of a request's head, in bytes. It is checked between reads, so a head that arrives
 /// in one piece may be somewhat longer.
@@ -67,7 +68,7 @@ impl Client {
         })
     }
 
-    /// The address that it connects from.
+    /// The address that it connects from, or for which a trusted proxy asks.
     pub(super) fn address(&self) -> IpAddr {
         self.address
     }
@@ -113,17 +114,14 @@ impl Ended {
 
 /// Serves one connection until it is closed.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: Socket,
     address: IpAddr,
     place: &Place,
     router: Router,
+    backend: Arc<dyn Backend>,
     limits: &Limits,
     stopping: CancellationToken,
 ) {
-    // Responses are small and written at once; Nagle's algorithm would only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
     let pulse = place.pulse.clone();
     let client = Client {
         address,
@@ -138,7 +136,9 @@ pub(super) async fn serve(
     let beat = pulse.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         beat.serving(body_length(&request));
-        request.extensions_mut().insert(client.clone());
+        let mut client = client.clone();
+        client.address = sender(address, request.headers(), &backend.front());
+        request.extensions_mut().insert(client);
         let (router, beat) = (router.clone(), beat.clone());
         let answering: Pin<
             Box<dyn Future<Output = Result<http::Response<Told>, Infallible>> + Send>,
@@ -220,6 +220,35 @@ async fn finish(mut watched: Watched, limits: &Limits) {
     linger(watched.stream, limits.body_bytes_max).await;
 }
 
+/// The address of a request's sender. Each proxy appends to `X-Forwarded-For` from whom it has the request, so the last
+/// address that is not that of a trusted proxy is the sender's: what comes before it, anybody may have written.
+fn sender(peer: IpAddr, headers: &HeaderMap, front: &Front) -> IpAddr {
+    let mut sender = peer;
+    if !front.trusts(peer) {
+        return sender;
+    }
+    let forwarded = headers.get_all("x-forwarded-for").iter().rev();
+    let forwarded = forwarded.filter_map(|value| value.to_str().ok());
+    for hop in forwarded.flat_map(|value| value.rsplit(',')) {
+        let Some(address) = hop_address(hop.trim()) else {
+            return sender;
+        };
+        sender = address;
+        if !front.trusts(address) {
+            return sender;
+        }
+    }
+    sender
+}
+
+/// Some proxies write the port as well.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let bare = |text: &str| text.parse().ok();
+    let with_port = || hop.parse::<SocketAddr>().ok().map(|it| it.ip());
+    let bracketed = || bare(hop.strip_prefix('[')?.strip_suffix(']')?);
+    bare(hop).or_else(with_port).or_else(bracketed)
+}
+
 /// The router's response; a panic affects only this request.
 async fn answer(router: Router, request: Request<Incoming>) -> Response {
     if let Err(problem) = one_host(request.version(), request.headers()) {
@@ -294,7 +323,7 @@ fn refusal(status: StatusCode) -> Problem {
 }
 
 /// A problem as the bytes of a last response.
-fn written(problem: &Problem) -> Vec<u8> {
+pub(super) fn written(problem: &Problem) -> Vec<u8> {
     let (status, body) = (problem.status(), problem.body());
     let head = format!(
         "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\ndate: {}\r\n\r\n",
@@ -308,7 +337,7 @@ fn written(problem: &Problem) -> Vec<u8> {
 }
 
 /// Closes our half of the connection, then reads and discards for a while, up to `bytes_max`.
-async fn linger(mut stream: TcpStream, bytes_max: u64) {
+pub(super) async fn linger(mut stream: Socket, bytes_max: u64) {
     if stream.shutdown().await.is_err() {
         return;
     }
@@ -361,7 +390,7 @@ impl Drop for Told {
 
 /// A socket that reports its activity to its pulse.
 struct Watched {
-    stream: TcpStream,
+    stream: Socket,
     pulse: Arc<Pulse>,
     /// The status with which the HTTP library wanted to refuse a malformed request by itself.
     refused: Option<StatusCode>,
@@ -445,6 +474,37 @@ impl AsyncWrite for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Whoever adds addresses of their own to the front of the header must not choose who they are.
+    #[test]
+    fn a_trusted_proxy_names_the_sender_and_nobody_else_does() {
+        let front = Front {
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            ..Front::default()
+        };
+        let who = |peer: &str, forwarded: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in forwarded {
+                headers.append("x-forwarded-for", value.parse().expect("a value"));
+            }
+            sender(peer.parse().unwrap(), &headers, &front).to_string()
+        };
+        assert_eq!(who("10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+        assert_eq!(who("203.0.113.8", &["203.0.113.9"]), "203.0.113.8");
+        assert_eq!(who("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(
+            who("10.0.0.1", &["1.1.1.1, 203.0.113.9, 10.2.0.1"]),
+            "203.0.113.9"
+        );
+        assert_eq!(
+            who("10.0.0.1", &["1.1.1.1", "203.0.113.9", "10.2.0.1"]),
+            "203.0.113.9"
+        );
+        assert_eq!(who("10.0.0.1", &["1.1.1.1, unknown, 10.2.0.1"]), "10.2.0.1");
+        assert_eq!(who("::ffff:10.0.0.1", &["203.0.113.9:4711"]), "203.0.113.9");
+        assert_eq!(who("fd00::1", &["[2001:db8::7]:80"]), "2001:db8::7");
+        assert_eq!(who("fd00::1", &["[2001:db8::7]"]), "2001:db8::7");
+    }
 
     #[test]
     fn a_request_has_one_host() {

@@ -13,7 +13,7 @@ use super::views::*;
 use super::*;
 use crate::metrics::{Snapshot, SourceFigures};
 use crate::model::{EntityId, Timestamp};
-use crate::plan::Token;
+use crate::plan::{Front, Token};
 use crate::tap::{Point, Points, Side};
 
 /// The longest body of the source.
@@ -24,6 +24,7 @@ pub(crate) const KEYS: [&str; 5] = ["4711", "a/b", "lamp 7", "nul\0", "😀"];
 #[derive(Default)]
 pub(crate) struct Fake {
     pub(crate) tokens: Mutex<Vec<Token>>,
+    pub(crate) front: Mutex<Arc<Front>>,
     /// The one source, which also keeps a text for each operation.
     source: Arc<FakeIntake>,
     /// The reasons why it is not ready.
@@ -259,6 +260,10 @@ impl Intake for FakeIntake {
 impl Backend for Fake {
     fn tokens(&self) -> Arc<[Token]> {
         self.tokens.lock().unwrap().as_slice().into()
+    }
+
+    fn front(&self) -> Arc<Front> {
+        self.front.lock().unwrap().clone()
     }
 
     fn intake(&self, source: &str) -> Option<Arc<dyn Intake>> {

@@ -66,7 +66,7 @@ pub(super) async fn feed(
         },
         (feed, _) => (feed?, false),
     };
-    authorize(&feed.access, state.loopback, &headers)?;
+    authorize(&feed.access, state.reach().private, &headers)?;
     let Feed { generation, .. } = feed;
     let Some(generation) = generation else {
         let detail = "the first generation of this feed has not been built yet; ask again later";
@@ -165,9 +165,9 @@ fn empty(status: StatusCode) -> Response {
 // ------------------------------------------------------------------------------------------------
 
 /// Whether the feed may be fetched with these headers.
-fn authorize(access: &FeedAccess, loopback: bool, headers: &HeaderMap) -> Result<(), Problem> {
+fn authorize(access: &FeedAccess, private: bool, headers: &HeaderMap) -> Result<(), Problem> {
     let FeedAccess::Basic { user, password } = access else {
-        return match (access, loopback) {
+        return match (access, private) {
             (FeedAccess::Open, _) => Ok(()),
             // A page in a browser on this machine must not read it under a name of its own.
             (_, true) => local_host(headers),

@@ -1,18 +1,21 @@
 //! The accept loops: a bounded number of connections, each served by a task of its own.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use rustix::process::{Resource, getrlimit};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::Limits;
 use super::connection::serve;
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Place};
+use super::socket::Socket;
+use super::{Backend, Limits};
+use crate::plan::Tls;
 
 /// Delay after a failed accept; the cause is nearly always a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -25,6 +28,40 @@ pub(super) fn connections_max() -> usize {
     usize::try_from(descriptors / 4 * 3)
         .unwrap_or(usize::MAX)
         .clamp(16, 10_000)
+}
+
+/// What is behind a listener.
+#[derive(Clone)]
+pub(super) struct Listening {
+    pub(super) router: Router,
+    pub(super) backend: Arc<dyn Backend>,
+    /// Whether it speaks TLS as soon as there is a certificate.
+    pub(super) may_have_tls: bool,
+}
+
+impl Listening {
+    /// Serves one connection until it is closed.
+    async fn serve(
+        self,
+        stream: TcpStream,
+        address: IpAddr,
+        place: &Place,
+        limits: &Limits,
+        stopping: CancellationToken,
+    ) {
+        let front = self.backend.front();
+        let tls = front.tls.as_ref().filter(|_| self.may_have_tls);
+        let tls = tls.and_then(Tls::config);
+        let socket = tokio::select! {
+            socket = Socket::open(stream, tls, limits) => socket,
+            () = place.pulse.closed() => None,
+            () = stopping.cancelled() => None,
+        };
+        if let Some(socket) = socket {
+            let (router, backend) = (self.router, self.backend);
+            serve(socket, address, place, router, backend, limits, stopping).await;
+        }
+    }
 }
 
 /// Accept loops and their connections.
@@ -52,7 +89,7 @@ impl Listeners {
     }
 
     /// Starts to accept connections, at most as many at the same time as the crowd has places.
-    pub(super) fn add(&mut self, listener: TcpListener, router: Router, crowd: Arc<Crowd>) {
+    pub(super) fn add(&mut self, listener: TcpListener, side: Listening, crowd: Arc<Crowd>) {
         let (tasks, stopping, closing) = (
             self.tasks.clone(),
             self.stopping.clone(),
@@ -79,13 +116,12 @@ impl Listeners {
                         }
                     };
                     let place = crowd.enter(&limits).await;
-                    let (router, limits) = (router.clone(), limits.clone());
+                    let (side, limits) = (side.clone(), limits.clone());
                     let stopping = stopping.clone();
                     let closing = closing.clone();
                     tasks.spawn(async move {
-                        let address = peer.ip();
                         tokio::select! {
-                            () = serve(stream, address, &place, router, &limits, stopping) => {}
+                            () = side.serve(stream, peer.ip(), &place, &limits, stopping) => {}
                             () = closing.cancelled() => {}
                         }
                         drop(place);

@@ -29,7 +29,7 @@ pub(super) async fn session(
 ) -> Result<Response, Problem> {
     query.end()?;
     let tokens = state.backend.tokens();
-    if !needs_token(&tokens, state.loopback) {
+    if !needs_token(&tokens, &state.reach()) {
         return Ok(answer(SessionView {
             needs_token: false,
             name: None,

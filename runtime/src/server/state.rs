@@ -31,6 +31,26 @@ pub(super) struct AppState {
     pub(super) streams: Arc<Streams>,
     /// The taps, on all listeners.
     pub(super) taps: Arc<Taps>,
-    /// Whether this listener can be reached from this machine only.
+    /// Whether this listener has an address of this machine only.
     pub(super) loopback: bool,
+}
+
+impl AppState {
+    /// Who reaches this listener now.
+    pub(super) fn reach(&self) -> Reach {
+        let front = self.backend.front();
+        Reach {
+            private: self.loopback && !front.is_behind_proxy(),
+            origin: front.public_origin.clone(),
+        }
+    }
+}
+
+/// Who reaches a listener.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reach {
+    /// Only programs of this machine.
+    pub(super) private: bool,
+    /// The origin that browsers know it by, if a proxy makes it another one than the host that requests name.
+    pub(super) origin: Option<String>,
 }

@@ -123,12 +123,12 @@ impl<S: Says> Viewer<S> {
     fn may_see(&self) -> Result<(), Problem> {
         let state = &self.state;
         let (needs, tokens) = (Access::Needs(Role::Read), state.backend.tokens());
-        let (sessions, loopback) = (&state.sessions, state.loopback);
+        let (sessions, reach) = (&state.sessions, state.reach());
         check(
             needs,
             &tokens,
             sessions,
-            loopback,
+            &reach,
             &Method::GET,
             &self.headers,
         )

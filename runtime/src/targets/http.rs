@@ -48,6 +48,7 @@ pub use self::presets::{PRESETS, preset};
 pub(crate) use self::redact::Redactor;
 use self::sent::Sent;
 use self::status::uncertain;
+pub(crate) use self::transport::certificates;
 use self::transport::{Broken, Transport};
 pub use self::transport::{Connections, Tls};
 pub(crate) use self::wire::Wire;

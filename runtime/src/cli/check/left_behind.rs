@@ -88,14 +88,19 @@ async fn known(
 
 /// The address at which a Weir with this plan answers; none if its port is not known.
 fn listening(plan: &Plan) -> Option<String> {
-    let address = plan.server.admin_listen.unwrap_or(plan.server.listen);
+    let address = plan.server.admin();
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let address = SocketAddr::new(ip, address.port());
-    (address.port() != 0).then(|| format!("http://{address}"))
+    let reached = SocketAddr::new(ip, address.port());
+    let listen = match plan.server.admin_listen {
+        Some(_) => plan.server.listen,
+        None => reached,
+    };
+    let [_, admin] = plan.server.urls(listen, reached);
+    (address.port() != 0).then_some(admin)
 }
 
 /// A path without links and from the root on, as far as it can be found out.

@@ -15,7 +15,7 @@ use crate::signature::Secret;
 use crate::targets::http::{Address, Auth, BadAddress, Connections, Egress, Options, Tls};
 
 /// The longest file of certificates.
-const PEM_BYTES_MAX: u64 = 1024 * 1024;
+pub(in crate::plan) const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// Whether bodies are compressed.
 const COMPRESS: [(&str, bool); 2] = [("none", false), ("gzip", true)];
 pub(super) const EGRESS: [(&str, Egress); 2] =

@@ -381,7 +381,10 @@ fn a_plan_is_shown_as_it_would_be_written() {
             "admin_listen": "127.0.0.1:7701",
             "bodies": "32MiB",
             "listen": "127.0.0.1:7700",
-            "reload": "watch"
+            "public_url": null,
+            "reload": "watch",
+            "tls": null,
+            "trusted_proxies": []
           },
           "sources": {
             "erp-conditions": {

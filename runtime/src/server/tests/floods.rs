@@ -1,5 +1,6 @@
 //! Clients that hold connections, heads, bodies or responses back: what they cost the others.
 
+use super::connections::{HELD, are_under_way};
 use super::*;
 
 /// Opens a connection and sends this.

@@ -341,7 +341,14 @@ pub(crate) fn identified(
     }
 }
 
-fn certificates(pem: &[u8], key: &str) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+/// Reads the certificates of a file in PEM, of which there must be one at least. `key` is their setting, for a message.
+///
+/// # Errors
+/// There is none, or the file is not PEM.
+pub(crate) fn certificates(
+    pem: &[u8],
+    key: &str,
+) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
