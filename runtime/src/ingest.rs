@@ -6,7 +6,8 @@
 //! this order, and each step can return early:
 //!
 //! 1. Reject it if it is too large, or if there is no memory for it now.
-//! 2. Reject it if its sender cannot be verified, on the raw bytes.
+//! 2. Reject it if its sender cannot be verified, on the raw bytes. A sender that only asks whether
+//!    somebody is there is answered ([`handshake`]), where that is configured.
 //! 3. Reject it if it cannot be cut into events. If only some items cannot be read, they are
 //!    *quarantined* (dead letter) as their bytes, and the others continue ([`envelope`] has the
 //!    rules).
@@ -18,6 +19,7 @@
 mod activity;
 mod change;
 pub mod envelope;
+pub mod handshake;
 pub mod http;
 mod incoming;
 mod json;
@@ -76,6 +78,8 @@ pub struct Options {
     pub naming: naming::Naming,
     /// How the sender is verified.
     pub verify: verify::Options,
+    /// How the sender asks whether somebody is there, before it sends events.
+    pub handshake: Option<handshake::Handshake>,
     /// The source counts as silent after this long without an event.
     pub quiet: Option<Duration>,
     /// The longest body, decompressed, in bytes; 8 MiB.

@@ -65,7 +65,7 @@ pub mod ingest {
     }
     /// Verifying senders.
     pub mod verify {
-        pub use crate::ingest::verify::{Encoding, Options, verify};
+        pub use crate::ingest::verify::{Options, Place, presets, verify};
     }
 }
 

@@ -10,6 +10,7 @@ mod notes;
 mod notify;
 mod redacted;
 mod secrets;
+mod senders;
 mod settings;
 mod sources;
 mod targets;

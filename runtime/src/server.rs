@@ -67,9 +67,9 @@ use crate::plan::{BODY_BYTES_MAX, Role};
 pub use axum::http::HeaderMap;
 
 pub use self::backend::{
-    Backend, DriftRequest, EntityQuery, Feed, FeedAccess, FeedForm, Generation, IngestRequest,
-    Intake, Look, Operate, Operation, Page, QuarantineFilter, ReceiptQuery, RedriveRequest,
-    RefusedFilter, Reply, Settle, Settled, Setup,
+    Asked, Backend, Challenged, DriftRequest, EntityQuery, Feed, FeedAccess, FeedForm, Generation,
+    IngestRequest, Intake, Look, Operate, Operation, Page, QuarantineFilter, ReceiptQuery,
+    RedriveRequest, RefusedFilter, Reply, Settle, Settled, Setup,
 };
 pub use self::intake::Requests;
 pub use self::problem::Problem;
@@ -310,6 +310,12 @@ fn table() -> Vec<Route> {
             "/v1/sources/{source}/events",
             Sender,
             intake::allow,
+        ),
+        row(
+            GET,
+            "/v1/sources/{source}/events",
+            Sender,
+            intake::challenge,
         ),
         row(
             POST,

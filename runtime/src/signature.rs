@@ -1,4 +1,4 @@
-//! Secrets, and signatures according to Standard Webhooks 1.0.0, used both for verifying events and
+//! Secrets, HMACs, and signatures according to Standard Webhooks 1.0.0, used both for verifying events and
 //! for signing deliveries: `v1` with a secret that both sides have, and `v1a` with a private key that only
 //! the sender has (Ed25519).
 
@@ -7,9 +7,10 @@ use std::fmt;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use hmac::{Hmac, KeyInit, Mac};
+use ring::hmac::{
+    Context, HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, HMAC_SHA384, HMAC_SHA512, Key,
+};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-use sha2::Sha256;
 
 /// The allowed length of a Standard Webhooks key, in bytes.
 pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
@@ -66,6 +67,12 @@ pub enum SecretError {
         "this is not an Ed25519 key of Standard Webhooks: write `whsk_` followed by the 32 bytes of the seed in base64, alone or with the 32 bytes of its public key after them"
     )]
     NotPrivate,
+    /// A key that should be written in hex, and is not.
+    #[error("this key is not hex: two digits from 0 to f for each byte")]
+    NotHex,
+    /// A key that should be written in base64, and is not.
+    #[error("this key is not base64 of at least one byte")]
+    NotEncoded,
     /// A public key that is not 32 bytes in base64.
     #[error(
         "this is not an Ed25519 key of Standard Webhooks: write `whpk_` followed by the 32 bytes of the public key in base64"
@@ -182,6 +189,85 @@ impl VerifyingKey {
     }
 }
 
+/// How a key is written in a configuration, or handed out by a sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyForm {
+    /// Its bytes are those of the text.
+    Text,
+    /// In hex.
+    Hex,
+    /// In base64.
+    Base64,
+    /// As Standard Webhooks write keys: `whsec_`, `whsk_`, `whpk_`.
+    Webhook,
+}
+
+impl KeyForm {
+    /// Reads a key that verifies.
+    ///
+    /// # Errors
+    /// The reason why the text is not such a key. The text itself is not part of it.
+    pub fn verifying(self, text: &str) -> Result<VerifyingKey, SecretError> {
+        match self {
+            KeyForm::Webhook => VerifyingKey::parse(text),
+            _ => self.shared(text).map(VerifyingKey::Shared),
+        }
+    }
+
+    /// Reads a key that signs.
+    ///
+    /// # Errors
+    /// The reason why the text is not such a key. The text itself is not part of it.
+    pub fn signing(self, text: &str) -> Result<SigningKey, SecretError> {
+        match self {
+            KeyForm::Webhook => SigningKey::parse(text),
+            _ => self.shared(text).map(SigningKey::Shared),
+        }
+    }
+
+    fn shared(self, text: &str) -> Result<Secret, SecretError> {
+        let bytes = match self {
+            KeyForm::Text => Ok(text.as_bytes().to_vec()),
+            KeyForm::Hex => hex::decode(text.trim()).map_err(|_| SecretError::NotHex),
+            KeyForm::Base64 => BASE64
+                .decode(text.trim())
+                .map_err(|_| SecretError::NotEncoded),
+            KeyForm::Webhook => Secret::from_webhook_secret(text).map(|secret| secret.0),
+        }?;
+        match (self, bytes.is_empty()) {
+            (KeyForm::Hex, true) => Err(SecretError::NotHex),
+            (KeyForm::Base64, true) => Err(SecretError::NotEncoded),
+            _ => Ok(Secret(bytes)),
+        }
+    }
+}
+
+/// The hash of an HMAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// SHA-1, which no new sender should use; as part of an HMAC it is not broken.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+/// HMAC over the parts, in order.
+pub(crate) fn hmac(algorithm: Algorithm, secret: &Secret, parts: &[&[u8]]) -> Vec<u8> {
+    let algorithm = match algorithm {
+        Algorithm::Sha1 => HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+        Algorithm::Sha256 => HMAC_SHA256,
+        Algorithm::Sha384 => HMAC_SHA384,
+        Algorithm::Sha512 => HMAC_SHA512,
+    };
+    let mut context = Context::with_key(&Key::new(algorithm, &secret.0));
+    parts.iter().for_each(|part| context.update(part));
+    context.sign().as_ref().to_vec()
+}
+
 /// Whether an Ed25519 signature of this message was made with the private key of this public key.
 pub(crate) fn is_signed(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
     UnparsedPublicKey::new(&ED25519, public)
@@ -195,26 +281,17 @@ pub fn sign(secret: &Secret, id: &str, timestamp: u64, body: &[u8]) -> String {
     let timestamp = timestamp.to_string();
     format!(
         "v1,{}",
-        BASE64.encode(mac(
+        BASE64.encode(hmac(
+            Algorithm::Sha256,
             secret,
             &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body]
         ))
     )
 }
 
-/// Encodes a Standard Webhooks key, without the prefix `whsec_`.
+/// Bytes in base64, with padding.
 pub(crate) fn in_base64(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
-}
-
-/// HMAC-SHA256 over the parts, in order.
-pub(crate) fn mac(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
-    // HMAC takes keys of any length; the error type exists for other constructions.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&secret.0) else {
-        return [0; 32];
-    };
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().into()
 }
 
 #[cfg(test)]
@@ -254,6 +331,58 @@ mod tests {
             assert_eq!(key.public().as_deref(), Some(PUBLIC));
             assert!(!format!("{key:?}").contains("118"), "{key:?}");
         }
+    }
+
+    // RFC 2202 and RFC 4231, test case 2.
+    #[test]
+    fn an_hmac_is_the_one_of_its_hash() {
+        let made = |algorithm| {
+            let secret = Secret(b"Jefe".to_vec());
+            hex::encode(hmac(
+                algorithm,
+                &secret,
+                &[b"what do ya want ", b"for nothing?"],
+            ))
+        };
+        for (algorithm, expected) in [
+            (Algorithm::Sha1, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
+            (
+                Algorithm::Sha256,
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (
+                Algorithm::Sha384,
+                "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649",
+            ),
+            (
+                Algorithm::Sha512,
+                "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
+            ),
+        ] {
+            assert_eq!(made(algorithm), expected);
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_in_the_form_in_which_its_sender_hands_it_out() {
+        let read = |form: KeyForm, text: &str| match form.verifying(text) {
+            Ok(VerifyingKey::Shared(secret)) => Ok(secret.0),
+            Ok(VerifyingKey::Public(_)) => Ok(Vec::new()),
+            Err(wrong) => Err(wrong),
+        };
+        assert_eq!(read(KeyForm::Text, "whsec_AA"), Ok(b"whsec_AA".to_vec()));
+        assert_eq!(read(KeyForm::Hex, " 0aFF\n"), Ok(vec![10, 255]));
+        assert_eq!(read(KeyForm::Base64, "Cv8="), Ok(vec![10, 255]));
+        for wrong in ["0aF", "", "xy"] {
+            assert_eq!(read(KeyForm::Hex, wrong), Err(SecretError::NotHex));
+        }
+        for wrong in ["", "C"] {
+            assert_eq!(read(KeyForm::Base64, wrong), Err(SecretError::NotEncoded));
+        }
+        assert_eq!(
+            read(KeyForm::Webhook, "whsec_AAAA"),
+            Err(SecretError::Length(3))
+        );
     }
 
     #[test]

@@ -171,6 +171,7 @@ fn the_links_of_the_readmes_lead_somewhere() {
         "runtime/docs/operating.md",
         "runtime/docs/watching.md",
         "runtime/docs/receiving.md",
+        "runtime/docs/senders.md",
         "runtime/docs/postgres.md",
         "runtime/docs/search.md",
         "runtime/docs/feeds.md",

@@ -45,6 +45,7 @@ mod sandbox;
 mod search;
 mod secrets;
 mod seen;
+mod senders;
 mod slow;
 mod starts;
 mod swaps;

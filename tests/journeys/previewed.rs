@@ -260,7 +260,7 @@ fn a_sender_s_proof_is_looked_at_and_not_needed() {
     let text = String::from_utf8_lossy(&signed.stdout).into_owned();
     assert_eq!(signed.status.code(), Some(0), "{text}");
     for part in [
-        "nothing is taken; the sender is verified (hmac)",
+        "nothing is taken; the sender is verified (github)",
         "event 0: accepted",
         "product/lamp content = 1: committed; owed by shop",
     ] {

@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use super::now;
-use crate::ingest::{self, Incoming, Rejection, Source, Summary, http};
+use crate::ingest::{self, Incoming, Rejection, Source, Summary, handshake, http};
 use crate::model::{EntityId, Sequence, Timestamp};
 use crate::server::views::{Accepted, ChangeCounts, EventCounts, EventProblem, NamedEntity};
-use crate::server::{HeaderMap, IngestRequest, Intake, Problem, Reply, Requests, Settled};
+use crate::server::{
+    Asked, Challenged, HeaderMap, IngestRequest, Intake, Problem, Reply, Requests, Settled,
+};
 
 /// A source, and the counts of its requests, which outlive it.
 pub(crate) struct HttpIntake {
@@ -42,12 +44,39 @@ impl Intake for HttpIntake {
         self.accept_status
     }
 
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let admitted = http::admit(&self.source, headers);
+    fn admit(&self, target: &str, headers: &HeaderMap) -> Result<(), Problem> {
+        let admitted = http::admit(&self.source, target, headers);
         admitted.map_err(|rejection| {
             self.source.tell_rejected(&rejection);
             rejected_by(&self.source, &rejection)
         })
+    }
+
+    fn reads(&self, parameter: &str) -> bool {
+        let options = self.source.options();
+        let handshake = options.handshake.as_ref();
+        options.verify.reads(parameter) || handshake.is_some_and(|it| it.reads(parameter))
+    }
+
+    fn challenged(&self, asked: Asked<'_>) -> Result<Option<Challenged>, Problem> {
+        if self.source.options().handshake.is_none() {
+            return Ok(None);
+        }
+        let headers = http::neutral(asked.headers).at(asked.target);
+        let asked = handshake::Asked {
+            headers: &headers,
+            body: asked.body,
+        };
+        match self.source.challenged(asked, now()) {
+            Ok(answer) => Ok(answer.map(|answer| Challenged {
+                content_type: answer.content_type,
+                body: answer.body,
+            })),
+            Err(rejection) => {
+                self.source.tell_rejected(&rejection);
+                Err(rejected_by(&self.source, &rejection))
+            }
+        }
     }
 
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted> {
@@ -66,6 +95,7 @@ pub(crate) async fn take(
     now: Timestamp,
 ) -> Result<Accepted, Problem> {
     let IngestRequest {
+        target,
         headers,
         body,
         lane,
@@ -74,7 +104,7 @@ pub(crate) async fn take(
     } = request;
     let incoming = Incoming {
         receipt,
-        ..http::incoming(&headers, body, lane, now, memory)
+        ..http::incoming(&target, &headers, body, lane, now, memory)
     };
     let taken = source.accept(incoming).await;
     taken

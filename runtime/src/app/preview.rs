@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::apply::Live;
 use super::intake::rejected;
-use super::{Inner, aside, now, views};
+use super::{Inner, aside, now};
 use crate::dispatch::Channel;
 use crate::ingest::{Incoming, Looked, Prospect, Source, http, verify};
 use crate::model::{Change, Event, Lane, patterns_meet};
@@ -45,13 +45,14 @@ impl Inner {
         let unknown = || Problem::unknown("source", name);
         let intake = live.sources.get(name).cloned().ok_or_else(unknown)?;
         let IngestRequest {
+            target,
             headers,
             body,
             lane,
             memory,
             ..
         } = request;
-        let incoming: Incoming = http::incoming(&headers, body, lane, now(), memory);
+        let incoming: Incoming = http::incoming(&target, &headers, body, lane, now(), memory);
         let looked = intake.source.look_at(incoming).await;
         let looked = looked.map_err(|rejection| rejected(&rejection))?;
         let (store, name) = (self.store.clone(), name.to_owned());
@@ -257,10 +258,12 @@ fn stage(preview: StagePreview) -> StageView {
 }
 
 fn sender_view(options: &verify::Options, sender: Result<(), verify::NotVerified>) -> SenderView {
-    let verify = views::verified_by(options).to_owned();
+    let verify = options.kind().to_owned();
     let (result, detail) = match (options, sender) {
         // The header has the token of the operator who asks.
-        (verify::Options::Bearer { .. }, _) => ("not checked", None),
+        (verify::Options::Bearer { .. } | verify::Options::Basic { .. }, _) => {
+            ("not checked", None)
+        }
         (_, Ok(())) => ("verified", None),
         (_, Err(why)) => ("not verified", Some(why.to_string())),
     };

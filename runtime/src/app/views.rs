@@ -12,7 +12,7 @@ use crate::dispatch::hours::Hours;
 use crate::dispatch::latency::Latency;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
 use crate::dispatch::{Channel, Flow, Preview, PreviewVerdict, status};
-use crate::ingest::{Counts, EventCounts, verify};
+use crate::ingest::{Counts, EventCounts};
 use crate::model::{Entity, EntityId, Lane, Ordinal, Timestamp, facet_matches};
 use crate::plugin::{Component, figures};
 use crate::server::views::{
@@ -36,7 +36,7 @@ pub(super) fn source(live: &Live, name: &str, intake: &HttpIntake) -> SourceView
             .get(name)
             .map(|chain| chain.labels())
             .unwrap_or_default(),
-        verify: verified_by(&options.verify).to_owned(),
+        verify: options.verify.kind().to_owned(),
         last_event: counts.last_event.map(Into::into),
         events_per_second: counts
             .last_event
@@ -61,15 +61,6 @@ fn factor(counts: &Counts) -> Option<f64> {
     } = counts.events;
     let events = accepted + filtered + quarantined + repeated;
     (events > 0).then(|| counts.changes.committed as f64 / events as f64)
-}
-
-pub(super) fn verified_by(verify: &verify::Options) -> &'static str {
-    match verify {
-        verify::Options::None => "none",
-        verify::Options::Bearer { .. } => "bearer",
-        verify::Options::Hmac { .. } => "hmac",
-        verify::Options::StandardWebhooks { .. } => "standard-webhooks",
-    }
 }
 
 pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps, jobs: &Jobs) -> ChannelView {

@@ -18,9 +18,10 @@ use super::client::{Client, DEFAULT_URL, bearer, path, pretty, with_query};
 use super::table::plain;
 use super::{CommandResult, Failure};
 use crate::config::scalar;
-use crate::ingest::verify::{self, Encoding};
+use crate::ingest::verify::{Content, Scheme, presets};
+use crate::model::Timestamp;
 use crate::server::views::Accepted;
-use crate::signature::{self, Secret, SigningKey};
+use crate::signature::{SecretError, SigningKey};
 
 use self::wait::Sent;
 
@@ -49,8 +50,8 @@ pub(super) struct SendArgs {
     /// Sign with the secret in a variable or a file, as in Standard Webhooks unless --sign is given
     #[arg(long, value_name = "env:NAME|file:PATH")]
     secret: Option<String>,
-    /// How to sign: standard-webhooks, or as `verify` of kind "hmac" checks it: shopify, github, or
-    /// the name of the header, with the signature in hex
+    /// How to sign: as a kind of `verify` checks it, such as standard-webhooks, shopify, github, stripe or slack,
+    /// or the name of the header, with an HMAC of the body in hex
     #[arg(
         long,
         value_name = "HOW",
@@ -88,14 +89,8 @@ pub(super) struct SendArgs {
 enum Proof {
     None,
     Bearer(HeaderValue),
-    StandardWebhooks(SigningKey),
-    /// An HMAC-SHA256 of the body in a header.
-    Hmac {
-        header: HeaderName,
-        prefix: String,
-        encoding: Encoding,
-        secret: Secret,
-    },
+    /// A signature, by a scheme whose content is a template.
+    Signed(Box<Scheme>, SigningKey),
 }
 
 /// The value of `--sign` that needs no header of its own.
@@ -346,36 +341,23 @@ fn headers(
     match proof {
         Proof::None => {}
         Proof::Bearer(token) => headers.push((AUTHORIZATION, token.clone())),
-        Proof::Hmac {
-            header,
-            prefix,
-            encoding,
-            secret,
-        } => {
-            let mac = signature::mac(secret, &[body]);
-            let signature = match encoding {
-                Encoding::Hex => hex::encode(mac),
-                Encoding::Base64 => signature::in_base64(&mac),
-            };
-            headers.push((header.clone(), value(&format!("{prefix}{signature}"))?));
-        }
-        Proof::StandardWebhooks(key) => {
+        Proof::Signed(scheme, key) => {
             let id = format!("msg_{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs());
-            headers.push((HeaderName::from_static("webhook-id"), value(&id)?));
-            headers.push((
-                HeaderName::from_static("webhook-timestamp"),
-                value(&now.to_string())?,
-            ));
-            headers.push((
-                HeaderName::from_static("webhook-signature"),
-                value(&key.sign(&id, now, body))?,
-            ));
+            let signed = scheme.sign(key, &id, now(), body).unwrap_or_default();
+            for (name, written) in signed {
+                let name = HeaderName::from_bytes(name.as_bytes())
+                    .map_err(|_| Failure::Usage(format!("`{name}` is not a header")))?;
+                headers.push((name, value(&written)?));
+            }
         }
     }
     Ok(headers)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = since.map_or(0, |since| since.as_millis());
+    Timestamp(u64::try_from(since).unwrap_or(u64::MAX))
 }
 
 fn proof(args: &SendArgs) -> Result<Proof, Failure> {
@@ -386,45 +368,32 @@ fn proof(args: &SendArgs) -> Result<Proof, Failure> {
         return Ok(Proof::None);
     };
     let secret = secret_at(place)?;
-    if args.sign == STANDARD_WEBHOOKS {
-        let key = SigningKey::parse(&secret)
-            .map_err(|wrong| Failure::Usage(format!("the secret at {place}: {wrong}")))?;
-        return Ok(Proof::StandardWebhooks(key));
-    }
-    hmac(&args.sign, Secret(secret.into_bytes()))
+    let (scheme, key) = signed(&args.sign, &secret)?;
+    let key = key.map_err(|wrong| Failure::Usage(format!("the secret at {place}: {wrong}")))?;
+    Ok(Proof::Signed(Box::new(scheme), key))
 }
 
-/// The proof that a source of kind `hmac` checks: by the name of a preset, or of a header.
-fn hmac(how: &str, secret: Secret) -> Result<Proof, Failure> {
-    let (header, prefix, encoding) = match how {
-        "shopify" => parts_of(verify::Options::shopify(Vec::new())),
-        "github" => parts_of(verify::Options::github(Vec::new())),
-        header => (header.to_owned(), String::new(), Encoding::Hex),
+/// How to sign, by the name of a preset or of a header, and the key for it.
+fn signed(how: &str, secret: &str) -> Result<(Scheme, Result<SigningKey, SecretError>), Failure> {
+    let preset = match presets::named(how) {
+        Some(preset) => preset,
+        None => {
+            let header = how.parse::<HeaderName>().map_err(|_| {
+                Failure::Usage(format!(
+                    "`{}` is not a way to sign; write a kind of `verify`, such as {STANDARD_WEBHOOKS}, shopify or github, or the name of a header",
+                    plain(how)
+                ))
+            })?;
+            presets::hmac("hmac", &[header.as_str()])
+        }
     };
-    let header = header.parse().map_err(|_| {
-        Failure::Usage(format!(
-            "`{}` is not a way to sign; write {STANDARD_WEBHOOKS}, shopify, github or the name of a header",
-            plain(how)
-        ))
-    })?;
-    Ok(Proof::Hmac {
-        header,
-        prefix,
-        encoding,
-        secret,
-    })
-}
-
-fn parts_of(preset: verify::Options) -> (String, String, Encoding) {
-    match preset {
-        verify::Options::Hmac {
-            header,
-            prefix,
-            encoding,
-            ..
-        } => (header, prefix, encoding),
-        _ => (String::new(), String::new(), Encoding::Hex),
+    if !matches!(preset.scheme.content, Content::Template(_)) {
+        return Err(Failure::Usage(format!(
+            "`weir send` cannot sign as {how} does, which signs more than a header and the body; try such events out with --dry-run"
+        )));
     }
+    let key = preset.key.signing(secret);
+    Ok((preset.scheme, key))
 }
 
 /// Secrets are never arguments themselves: those are seen by every user of the machine.
@@ -472,27 +441,31 @@ mod tests {
     // Events of shops could not be tried out, because their signatures could not be made.
     #[test]
     fn a_source_accepts_the_signature_of_each_preset() {
-        use crate::ingest::Headers;
-        let secret = Secret(b"hush".to_vec());
-        for (how, options) in [
-            ("shopify", verify::Options::shopify(vec![secret.clone()])),
-            ("github", verify::Options::github(vec![secret.clone()])),
-        ] {
-            let proof = hmac(how, secret.clone()).expect("a preset");
+        use crate::ingest::{Headers, verify};
+        use crate::signature::{Secret, VerifyingKey};
+        for how in ["shopify", "github", "stripe", "slack", "X-Signature"] {
+            let (scheme, key) = signed(how, "hush").expect("a way to sign");
+            let proof = Proof::Signed(Box::new(scheme.clone()), key.expect("a key"));
             let sent = headers("application/json", &proof, b"{}").expect("headers");
             let mut given = Headers::default();
             for (name, value) in &sent {
                 given.push(name.as_str(), value.as_bytes());
             }
-            assert!(
-                verify::verify(&options, &given, b"{}", crate::model::Timestamp(0)).is_ok(),
+            let options = verify::Options::Signed(Box::new(Scheme {
+                keys: vec![VerifyingKey::Shared(Secret(b"hush".to_vec()))],
+                ..scheme
+            }));
+            assert_eq!(
+                verify::verify(&options, &given, b"{}", now()),
+                Ok(()),
                 "{how}"
             );
         }
-        let proof = hmac("X-Signature", secret.clone()).expect("a header");
-        let sent = headers("text/plain", &proof, b"").expect("headers");
-        assert_eq!(sent[1].0, "x-signature");
-        assert!(hmac("no header", secret).is_err());
+        for wrong in ["no header", "twilio", "adyen"] {
+            assert!(signed(wrong, "hush").is_err(), "{wrong}");
+        }
+        let (_, key) = signed(STANDARD_WEBHOOKS, "hush").expect("a way to sign");
+        assert!(key.is_err(), "no such key");
     }
 
     #[test]

@@ -11,8 +11,10 @@ use super::{Headers, Incoming, Rejection, Source, verify};
 use crate::budget::Reservation;
 use crate::model::{Lane, Timestamp};
 
-/// A request to a source, read completely; `memory` holds the reservation for its body.
+/// A request to a source, read completely; `target` is its path and query, and `memory` holds the reservation
+/// for its body.
 pub fn incoming(
+    target: &str,
     headers: &HeaderMap,
     body: Bytes,
     lane: Option<Lane>,
@@ -20,7 +22,7 @@ pub fn incoming(
     memory: Reservation,
 ) -> Incoming {
     Incoming {
-        headers: neutral(headers),
+        headers: neutral(headers).at(target),
         body,
         lane,
         receipt: false,
@@ -33,10 +35,10 @@ pub fn incoming(
 ///
 /// # Errors
 /// `NotVerified`: the sender cannot be verified, whatever the body is.
-pub fn admit(source: &Source, headers: &HeaderMap) -> Result<(), Rejection> {
+pub fn admit(source: &Source, target: &str, headers: &HeaderMap) -> Result<(), Rejection> {
     Ok(verify::verify_head(
         &source.options().verify,
-        &neutral(headers),
+        &neutral(headers).at(target),
     )?)
 }
 

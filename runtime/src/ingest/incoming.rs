@@ -29,7 +29,8 @@ pub struct Incoming {
     pub memory: Reservation,
 }
 
-/// Names and values in the order received; a name can occur several times.
+/// Names and values in the order received; a name can occur several times. With them goes the path that
+/// was asked for, because some senders sign it.
 ///
 /// Names are in lower case, values are bytes. Three kinds of header are understood here:
 /// `content-type`, `content-encoding`, and `ce-…`, an attribute of a CloudEvent with its value
@@ -44,6 +45,7 @@ pub struct Headers {
     values: Vec<u8>,
     /// The end of each name and of each value.
     ends: Vec<(usize, usize)>,
+    target: String,
 }
 
 impl Headers {
@@ -52,6 +54,18 @@ impl Headers {
         self.names.push_str(name);
         self.values.extend_from_slice(value);
         self.ends.push((self.names.len(), self.values.len()));
+    }
+
+    /// The same for a request for this path and query.
+    #[must_use]
+    pub fn at(mut self, target: &str) -> Headers {
+        target.clone_into(&mut self.target);
+        self
+    }
+
+    /// The path and query that were asked for, as sent; empty if the transport has none.
+    pub fn target(&self) -> &str {
+        &self.target
     }
 
     /// All headers, in order.

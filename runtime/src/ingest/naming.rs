@@ -11,44 +11,18 @@ use crate::model::Event;
 pub struct Naming {
     /// Where the id is; `None` if events have none.
     pub id: Option<IdFrom>,
-    /// The header with the type, in lower case.
-    pub event_type: Option<String>,
+    /// The headers that may have the type, in lower case; the first that is there has it.
+    pub event_type: Vec<String>,
 }
 
 /// Where the id of an event is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdFrom {
-    /// A header of the request, in lower case. If the body is cut into events, each has this id and
-    /// its index in the request, as in `msg_2b/17`.
-    Header(String),
+    /// A header of the request, in lower case: the first of these that is there. If the body is cut into
+    /// events, each has this id and its index in the request, as in `msg_2b/17`.
+    Header(Vec<String>),
     /// A JSON pointer into the event.
     Pointer(String),
-}
-
-impl Naming {
-    /// As Standard Webhooks: the id is `webhook-id`. It is signed together with the body.
-    pub fn standard_webhooks() -> Naming {
-        Naming {
-            id: Some(IdFrom::Header("webhook-id".into())),
-            event_type: None,
-        }
-    }
-
-    /// As Shopify: the id of a delivery is the same for all attempts at it.
-    pub fn shopify() -> Naming {
-        Naming {
-            id: Some(IdFrom::Header("x-shopify-webhook-id".into())),
-            event_type: Some("x-shopify-topic".into()),
-        }
-    }
-
-    /// As GitHub.
-    pub fn github() -> Naming {
-        Naming {
-            id: Some(IdFrom::Header("x-github-delivery".into())),
-            event_type: Some("x-github-event".into()),
-        }
-    }
 }
 
 /// The names that a request gives to its events.
@@ -61,16 +35,19 @@ pub(super) struct Names<'a> {
 
 impl<'a> Names<'a> {
     pub(super) fn read(naming: &'a Naming, headers: &'a Headers) -> Names<'a> {
-        let header = |name: &str| headers.get(name).and_then(plain);
+        let header = |names: &[String]| {
+            let mut values = names.iter().filter_map(|name| headers.get(name));
+            values.next().and_then(plain)
+        };
         let (id, pointer) = match &naming.id {
-            Some(IdFrom::Header(name)) => (header(name), None),
+            Some(IdFrom::Header(names)) => (header(names), None),
             Some(IdFrom::Pointer(pointer)) => (None, Some(pointer.as_str())),
             None => (None, None),
         };
         Names {
             id,
             pointer,
-            event_type: naming.event_type.as_deref().and_then(header),
+            event_type: header(&naming.event_type),
         }
     }
 
@@ -115,7 +92,7 @@ mod tests {
     fn named(id: Option<IdFrom>, data: &str, index: Option<usize>) -> (String, String) {
         let naming = Naming {
             id,
-            event_type: Some("x-topic".into()),
+            event_type: vec!["topic".into(), "x-topic".into()],
         };
         let headers = Headers::from_iter([("x-id", " 7f3a "), ("x-topic", "products/update")]);
         let mut event = Event::plain(None, Payload::Text(data.into()));
@@ -126,10 +103,10 @@ mod tests {
     #[test]
     fn an_id_is_taken_from_a_header_or_from_the_event() {
         let id = |from: IdFrom, data: &str, index| named(Some(from), data, index).0;
-        let header = || IdFrom::Header("x-id".into());
+        let header = || IdFrom::Header(vec!["id".into(), "x-id".into()]);
         assert_eq!(id(header(), "{}", None), "7f3a");
         assert_eq!(id(header(), "{}", Some(17)), "7f3a/17");
-        assert_eq!(id(IdFrom::Header("x-none".into()), "{}", None), "");
+        assert_eq!(id(IdFrom::Header(vec!["x-none".into()]), "{}", None), "");
         let pointer = || IdFrom::Pointer("/meta/ids/1".into());
         assert_eq!(
             id(pointer(), r#"{"meta": {"ids": [1, "a\u002fb"]}}"#, Some(3)),

@@ -89,6 +89,9 @@ impl Source {
         self.fits(&incoming)?;
         let (bytes, now) = (incoming.body.len() as u64, incoming.now);
         verify::verify(&self.options.verify, &incoming.headers, &incoming.body, now)?;
+        if let Some(failure) = self.for_a_person(&incoming) {
+            return self.keep_for_a_person(incoming, failure).await;
+        }
         let mut receiving = Receiving::begin(self.activity.traces(), &incoming.headers, bytes);
         let result = self.take(incoming, &mut receiving).await;
         receiving.end(&self.options.name, &result);
@@ -265,7 +268,7 @@ impl Source {
 
     /// The commit that quarantines an item that could not be read. It has no identity: what it says is
     /// not known, and if it is sent again, the quarantine counts it.
-    fn keep_unread(&self, unread: Unread, lane: Option<Lane>) -> Commit {
+    pub(super) fn keep_unread(&self, unread: Unread, lane: Option<Lane>) -> Commit {
         Commit {
             source: self.options.name.clone(),
             identity: None,

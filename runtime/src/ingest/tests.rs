@@ -1,5 +1,6 @@
 //! Tests of whole requests against the store that is the specification.
 
+mod challenged;
 mod tapped;
 
 use std::collections::BTreeMap;
@@ -70,9 +71,14 @@ fn options() -> Options {
         headers: Vec::new(),
         naming: naming::Naming::default(),
         verify: verify::Options::None,
+        handshake: None,
         quiet: None,
         body_bytes_max: 200_000,
     }
+}
+
+fn preset_of(name: &str) -> verify::presets::Preset {
+    verify::presets::named(name).expect("a preset")
 }
 
 fn source(store: Arc<dyn Store>, chain: Option<Arc<dyn Mapping>>) -> Source {
@@ -145,6 +151,7 @@ async fn check(source: &Source, content_type: &str, body: impl Into<Bytes>, expe
 async fn answer(source: &Source, content_type: &str, body: Bytes, memory: Reservation) -> String {
     let content_type = (CONTENT_TYPE, content_type.parse().unwrap());
     let request = IngestRequest {
+        target: "/v1/sources/erp-conditions/events".into(),
         headers: HeaderMap::from_iter([content_type]),
         body,
         lane: None,
@@ -490,19 +497,13 @@ async fn hook(source: &Source, headers: &[(&str, &str)], body: &str) -> EventCou
 #[tokio::test]
 async fn a_late_retry_of_a_webhook_takes_nothing_back() {
     let presets = [
-        (naming::Naming::standard_webhooks(), "webhook-id", ""),
-        (
-            naming::Naming::github(),
-            "x-github-delivery",
-            "x-github-event",
-        ),
-        (
-            naming::Naming::shopify(),
-            "x-shopify-webhook-id",
-            "x-shopify-topic",
-        ),
+        ("standard-webhooks", "webhook-id", ""),
+        ("github", "x-github-delivery", "x-github-event"),
+        ("shopify", "x-shopify-webhook-id", "x-shopify-topic"),
+        ("shopify", "shopify-webhook-id", "shopify-topic"),
     ];
-    for (naming, id, topic) in presets {
+    for (preset, id, topic) in presets {
+        let naming = preset_of(preset).naming;
         let store = memory();
         let options = Options {
             naming,
@@ -559,7 +560,7 @@ async fn ten_twelve_ten_without_ids_are_three_changes_and_an_id_in_the_body_is_a
     let named = Options {
         naming: naming::Naming {
             id: Some(naming::IdFrom::Pointer("/nr".into())),
-            event_type: None,
+            event_type: Vec::new(),
         },
         ..options()
     };
@@ -580,7 +581,7 @@ async fn ten_twelve_ten_without_ids_are_three_changes_and_an_id_in_the_body_is_a
 async fn each_line_of_a_webhook_has_an_identity_of_its_own() {
     let store = memory();
     let options = Options {
-        naming: naming::Naming::standard_webhooks(),
+        naming: preset_of("standard-webhooks").naming,
         ..options()
     };
     let source = Source::new(
@@ -867,14 +868,14 @@ async fn a_401_names_the_kind_of_proof_that_the_source_wants() {
     let secrets = || vec![crate::signature::Secret(vec![7; 32])];
     let kinds = [
         (verify::Options::Bearer { tokens: secrets() }, "Bearer"),
-        (verify::Options::github(secrets()), "HMAC-SHA256"),
         (
-            verify::Options::StandardWebhooks {
-                keys: secrets()
-                    .into_iter()
-                    .map(crate::signature::VerifyingKey::Shared)
-                    .collect(),
-            },
+            verify::Options::Basic { logins: secrets() },
+            "Basic realm=\"weir\"",
+        ),
+        (preset_of("github").with(Vec::new()), "HMAC-SHA256"),
+        (preset_of("twilio").with(Vec::new()), "HMAC-SHA1"),
+        (
+            preset_of("standard-webhooks").with(Vec::new()),
             "Standard-Webhooks",
         ),
     ];
@@ -885,6 +886,7 @@ async fn a_401_names_the_kind_of_proof_that_the_source_wants() {
         };
         let source = Source::new(options, None, Arc::new(types()), memory(), Arc::default());
         let request = IngestRequest {
+            target: String::new(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
             lane: None,

@@ -198,13 +198,25 @@ fn guarded(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
 /// signature by itself is no id: a price that goes from 10 to 12 and back to 10 is signed alike twice.
 fn recorded(reader: &Reader<'_>, plan: &Plan) {
     for (name, source) in &plan.sources {
-        let verify::Options::Hmac { .. } = source.options.verify else {
+        let verify::Options::Signed(scheme) = &source.options.verify else {
             continue;
         };
-        if let Some(IdFrom::Pointer(_)) = source.options.naming.id {
+        let id_is_signed = match &source.options.naming.id {
+            Some(IdFrom::Pointer(_)) => true,
+            Some(IdFrom::Header(names)) => names.iter().all(|name| scheme.signs(name)),
+            None => false,
+        };
+        if id_is_signed || scheme.timestamp.is_some() {
             continue;
         }
-        let what = "the signature covers the body alone, so whoever has recorded a request can send it again, and an old value returns";
+        let covers = match &scheme.content {
+            verify::Content::Template(_) => "the body alone",
+            verify::Content::Adyen => "eight values of each notification, and no time",
+            verify::Content::Contentful | verify::Content::Twilio => "no time",
+        };
+        let what = format!(
+            "the signature covers {covers}, so whoever has recorded a request can send it again, and an old value returns"
+        );
         let help = "send versions with the changes, or events with an id in the body (structured CloudEvents, or id = { pointer = \"/id\" })".to_owned();
         reader.warn(plan.complaint(&format!("sources.{name}.verify"), what, help));
     }

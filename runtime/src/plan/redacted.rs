@@ -6,10 +6,12 @@ use super::secrets::SECRET;
 use super::{Channel, Outside, Plan, Plugin, Source, Use, listeners, notify, targets, telemetry};
 use crate::config::scalar::{duration_text, share_text, size_text};
 use crate::dispatch::hours::Hours;
+use crate::ingest::handshake::Handshake;
 use crate::ingest::naming::IdFrom;
 use crate::ingest::split::Split;
-use crate::ingest::verify::{self, Encoding};
+use crate::ingest::verify::{self, Content, Encoding, Place, Scheme, Stamp, Unit};
 use crate::model::{EntityType, Lane};
+use crate::signature::{Algorithm, Secret};
 
 /// The plan as JSON, for `GET /v1/config`. In addition to secrets it hides every text in settings
 /// and URLs that came from the environment or a file, because it may be a secret.
@@ -81,38 +83,95 @@ fn of_source(source: &Source, outside: &Outside) -> Value {
         },
         "headers": options.headers,
         "id": match &options.naming.id {
-            Some(IdFrom::Header(header)) => json!({"header": header}),
+            Some(IdFrom::Header(headers)) => json!({"header": one_or_all(headers)}),
             Some(IdFrom::Pointer(pointer)) => json!({"pointer": pointer}),
             None => Value::Null,
         },
         "verify": verification(&options.verify),
+        "handshake": match &options.handshake {
+            Some(Handshake::Meta { tokens }) => json!({"kind": "meta", "tokens": hidden(tokens)}),
+            Some(handshake) => handshake.name().into(),
+            None => Value::Null,
+        },
         "quiet": options.quiet.map(duration_text),
         "body_max": size_text(options.body_bytes_max),
         "accept_status": source.accept_status,
     })
 }
 
+fn hidden(secrets: &[Secret]) -> Vec<&'static str> {
+    vec![SECRET; secrets.len()]
+}
+
+fn one_or_all(names: &[String]) -> Value {
+    match names {
+        [name] => name.as_str().into(),
+        names => names.into(),
+    }
+}
+
 fn verification(options: &verify::Options) -> Value {
-    let hidden = |secrets: &[crate::signature::Secret]| vec![SECRET; secrets.len()];
+    let kind = options.kind();
     match options {
-        verify::Options::None => json!({"kind": "none"}),
-        verify::Options::Bearer { tokens } => json!({"kind": "bearer", "tokens": hidden(tokens)}),
-        verify::Options::StandardWebhooks { keys } => {
-            json!({"kind": "standard-webhooks", "secrets": vec![SECRET; keys.len()]})
+        verify::Options::None => json!({"kind": kind}),
+        verify::Options::Bearer { tokens } => json!({"kind": kind, "tokens": hidden(tokens)}),
+        verify::Options::Token { place, tokens } => {
+            let mut shown = json!({"kind": kind, "tokens": hidden(tokens)});
+            match place {
+                Place::Header(name) => shown["header"] = name.as_str().into(),
+                Place::Query(name) => shown["query"] = name.as_str().into(),
+            }
+            shown
         }
-        verify::Options::Hmac {
+        verify::Options::Basic { logins } => json!({"kind": kind, "passwords": hidden(logins)}),
+        verify::Options::Signed(scheme) => signature(scheme),
+    }
+}
+
+fn signature(scheme: &Scheme) -> Value {
+    let mut shown = json!({
+        "kind": scheme.kind,
+        "algorithm": match scheme.algorithm {
+            Algorithm::Sha1 => "sha1",
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha384 => "sha384",
+            Algorithm::Sha512 => "sha512",
+        },
+        "secrets": vec![SECRET; scheme.keys.len()],
+    });
+    if let Content::Template(pieces) = &scheme.content {
+        let names = match &scheme.headers[..] {
+            [_] => "header",
+            _ => "headers",
+        };
+        shown[names] = one_or_all(&scheme.headers);
+        shown["prefix"] = scheme.prefix.as_str().into();
+        shown["encoding"] = match scheme.encoding {
+            Encoding::Hex => "hex".into(),
+            Encoding::Base64 => "base64".into(),
+        };
+        shown["separator"] = scheme.separator.map(String::from).into();
+        shown["template"] = verify::in_template(pieces).into();
+    }
+    if let Some(stamp) = &scheme.timestamp {
+        let Stamp {
             header,
             prefix,
-            encoding,
-            secrets,
-        } => {
-            let encoding = match encoding {
-                Encoding::Hex => "hex",
-                Encoding::Base64 => "base64",
-            };
-            json!({"kind": "hmac", "header": header, "prefix": prefix, "encoding": encoding, "secrets": hidden(secrets)})
-        }
+            unit,
+            tolerance,
+        } = stamp;
+        let unit = match unit {
+            Unit::Seconds => "s",
+            Unit::Milliseconds => "ms",
+        };
+        let tolerance = duration_text(*tolerance);
+        shown["timestamp"] =
+            json!({"header": header, "prefix": prefix, "unit": unit, "tolerance": tolerance});
     }
+    if let Some(url) = &scheme.url {
+        shown["url"] = url.as_str().into();
+    }
+    shown
 }
 
 /// The hours of lanes, as a file would write them.

@@ -3,7 +3,7 @@
 
 use super::Outside;
 use crate::config::cursor::{Field, Found};
-use crate::signature::{Secret, SecretError, SigningKey, VerifyingKey};
+use crate::signature::{KeyForm, Secret, SecretError, SigningKey, VerifyingKey};
 
 /// Written in place of a secret.
 pub(super) const SECRET: &str = "[secret]";
@@ -40,17 +40,21 @@ pub(super) fn plain(field: &Field<'_>) -> Option<Secret> {
 
 /// Reads a Standard Webhooks key that signs: `whsec_`, or a private key `whsk_`.
 pub(super) fn signing_key(field: &Field<'_>) -> Option<SigningKey> {
-    standard_webhooks(field, SigningKey::parse, SigningKey::Shared)
+    key(
+        field,
+        |text| KeyForm::Webhook.signing(text),
+        SigningKey::Shared,
+    )
 }
 
-/// Reads a Standard Webhooks key that verifies: `whsec_`, or a public key `whpk_`.
-pub(super) fn verifying_key(field: &Field<'_>) -> Option<VerifyingKey> {
-    standard_webhooks(field, VerifyingKey::parse, VerifyingKey::Shared)
+/// Reads a key that verifies and is written in this form.
+pub(super) fn verifying_key(field: &Field<'_>, form: KeyForm) -> Option<VerifyingKey> {
+    key(field, |text| form.verifying(text), VerifyingKey::Shared)
 }
 
-fn standard_webhooks<K>(
+fn key<K>(
     field: &Field<'_>,
-    parse: fn(&str) -> Result<K, SecretError>,
+    parse: impl Fn(&str) -> Result<K, SecretError>,
     shared: fn(Secret) -> K,
 ) -> Option<K> {
     let bytes = match field.secret()? {
@@ -68,6 +72,9 @@ fn standard_webhooks<K>(
             }
             SecretError::NotPublic | SecretError::CannotVerify => {
                 "the sender publishes it; a Weir shows its own in `GET /v1/config`, at `sign` of the target"
+            }
+            SecretError::NotHex | SecretError::NotEncoded => {
+                "copy it as the sender shows it, or say how it is written: key = \"text\", \"hex\" or \"base64\""
             }
         };
         field.complain_of_secret(wrong.to_string(), help.to_owned());

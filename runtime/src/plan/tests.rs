@@ -5,6 +5,7 @@ mod complaints;
 mod files;
 mod listeners;
 mod notify;
+mod senders;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,10 +18,22 @@ use super::*;
 use crate::dispatch::{WithdrawMax, retry};
 use crate::ingest::naming::IdFrom;
 use crate::ingest::split::Split;
-use crate::ingest::verify::{Encoding, Options as Verify};
+use crate::ingest::verify::{Encoding, Options as Verify, presets};
 use crate::model::Lane;
 use crate::signature::{Secret, SigningKey, VerifyingKey};
 use crate::targets::{Kind, webhook};
+
+fn keys(secrets: &[&[u8]]) -> Vec<VerifyingKey> {
+    let secrets = secrets.iter().map(|secret| Secret(secret.to_vec()));
+    secrets.map(VerifyingKey::Shared).collect()
+}
+
+/// What a preset verifies with these keys.
+fn by(preset: &str, secrets: &[&[u8]]) -> Verify {
+    presets::named(preset)
+        .expect("a preset")
+        .with(keys(secrets))
+}
 
 /// 32 bytes of `k`.
 const WHSEC: &str = "whsec_a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
@@ -289,9 +302,7 @@ fn the_sources_of_the_example_are_understood() {
     assert_eq!(source.options.headers, ["x-sap-*"]);
     assert_eq!(
         source.options.verify,
-        Verify::StandardWebhooks {
-            keys: vec![VerifyingKey::Shared(Secret(vec![b'k'; 32]))]
-        }
+        by("standard-webhooks", &[&[b'k'; 32]])
     );
     assert_eq!(
         (source.options.quiet, source.options.body_bytes_max),
@@ -538,49 +549,21 @@ verify = {{ kind = "standard-webhooks", secret = "{WHSEC}" }}
         &["weir.toml"],
     );
     let verify = |name: &str| plan.sources[name].options.verify.clone();
-    let secrets = |texts: &[&str]| {
-        texts
-            .iter()
-            .map(|text| Secret(text.as_bytes().to_vec()))
-            .collect::<Vec<_>>()
-    };
-    let hmac = |header: &str, prefix: &str, encoding, texts: &[&str]| Verify::Hmac {
-        header: header.to_owned(),
-        prefix: prefix.to_owned(),
-        encoding,
-        secrets: secrets(texts),
-    };
-    assert_eq!(
-        verify("a"),
-        hmac(
-            "x-shopify-hmac-sha256",
-            "",
-            Encoding::Base64,
-            &["one", "two"]
-        )
-    );
-    assert_eq!(
-        verify("b"),
-        hmac("x-hub-signature-256", "sha256=", Encoding::Hex, &["three"])
-    );
-    assert_eq!(
-        verify("c"),
-        hmac("x-signature", "v1=", Encoding::Base64, &["one"])
-    );
+    assert_eq!(verify("a"), by("shopify", &[b"one", b"two"]));
+    assert_eq!(verify("b"), by("github", &[b"three"]));
+    let mut own = presets::hmac("hmac", &["x-signature"]);
+    own.scheme.prefix = "v1=".to_owned();
+    own.scheme.encoding = Encoding::Base64;
+    assert_eq!(verify("c"), own.with(keys(&[b"one"])));
     assert_eq!(
         verify("d"),
         Verify::Bearer {
-            tokens: secrets(&["one", "two"])
+            tokens: vec![Secret(b"one".to_vec()), Secret(b"two".to_vec())]
         }
     );
-    assert_eq!(
-        verify("e"),
-        Verify::StandardWebhooks {
-            keys: vec![VerifyingKey::Shared(Secret(vec![b'k'; 32]))]
-        }
-    );
+    assert_eq!(verify("e"), by("standard-webhooks", &[&[b'k'; 32]]));
     let id = |name: &str| match plan.sources[name].options.naming.id.clone() {
-        Some(IdFrom::Header(header)) => header,
+        Some(IdFrom::Header(headers)) => headers[0].clone(),
         other => format!("{other:?}"),
     };
     assert_eq!(
@@ -609,7 +592,7 @@ verify = { kind = "bearer", tokens = ["a"], token = "b" }
 verify = { kind = "bearer", token = { file = "nowhere" } }
 "#,
         expect![[r#"
-            weir.toml:3:1: sources.a.verify: header is missing; write the header that holds the signature, or preset = "shopify" or "github"
+            weir.toml:3:1: sources.a.verify: header is missing; write the header that holds the signature, or name the sender: preset = "github"
             weir.toml:5:19: sources.b.verify.kind: there is no verification kind "bearr"; did you mean "bearer"?
             weir.toml:7:51: sources.c.verify.secrets[0]: a Standard Webhooks secret has 24 to 64 bytes once decoded, but this one has 5; make one with `echo whsec_$(openssl rand -base64 32)`
             weir.toml:7:69: sources.c.verify.secrets[1]: this is not a Standard Webhooks secret: write `whsec_` followed by 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
@@ -641,6 +624,7 @@ fn the_reference_is_right_with_and_without_its_defaults() {
     // These have no default, or exclude another key.
     let apart = [
         "# verify",
+        "# handshake",
         "# sha256",
         "# builtin",
         "# admin_listen",

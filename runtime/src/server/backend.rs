@@ -48,11 +48,25 @@ pub trait Intake: Send + Sync {
     /// The status of the response to a request that was taken; 202 unless the source's senders want
     /// another.
     fn accept_status(&self) -> u16;
-    /// Checks what the headers alone can prove, before a body is received that takes time.
+    /// Checks what the headers and the path with its query alone can prove, before a body is received that
+    /// takes time.
     ///
     /// # Errors
     /// The sender cannot be verified, whatever the body is.
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Problem>;
+    fn admit(&self, target: &str, headers: &HeaderMap) -> Result<(), Problem>;
+    /// Whether a parameter of the query is for the source: its proof or its handshake reads it.
+    fn reads(&self, parameter: &str) -> bool {
+        let _ = parameter;
+        false
+    }
+    /// The answer to a request that is no event: its sender asks whether somebody is there.
+    ///
+    /// # Errors
+    /// The sender cannot be verified.
+    fn challenged(&self, asked: Asked<'_>) -> Result<Option<Challenged>, Problem> {
+        let _ = asked;
+        Ok(None)
+    }
     /// Takes a request; returns when it is durable. If the future is dropped, the sender has gone
     /// and got no response.
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted>;
@@ -171,9 +185,31 @@ pub trait Setup: Send + Sync + 'static {
     fn backup(&self) -> Reply<'_, BackupView>;
 }
 
+/// A request that may be a challenge.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Its path and query, as sent.
+    pub target: &'a str,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Its body; `None` if it is a GET.
+    pub body: Option<&'a [u8]>,
+}
+
+/// The answer to a challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenged {
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Its body.
+    pub body: String,
+}
+
 /// A request to a source, complete and within its limit.
 #[derive(Debug)]
 pub struct IngestRequest {
+    /// Its path and query, as sent.
+    pub target: String,
     /// As sent.
     pub headers: HeaderMap,
     /// The raw bytes; verification looks at these.

@@ -165,7 +165,7 @@ impl Intake for FakeIntake {
         202
     }
 
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    fn admit(&self, _: &str, headers: &HeaderMap) -> Result<(), Problem> {
         match headers.get("webhook-signature") {
             Some(signature) if signature == "forged" => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
@@ -174,6 +174,15 @@ impl Intake for FakeIntake {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Each GET is a challenge.
+    fn challenged(&self, asked: Asked<'_>) -> Result<Option<Challenged>, Problem> {
+        let challenged = || Challenged {
+            content_type: "text/plain; charset=utf-8",
+            body: "1158".into(),
+        };
+        Ok(asked.body.is_none().then(challenged))
     }
 
     fn requests(&self) -> &Requests {

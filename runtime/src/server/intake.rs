@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use axum::extract::{Request, State};
-use axum::http::header::ALLOW;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::backend::{IngestRequest, Intake};
+use super::backend::{Asked, Challenged, IngestRequest, Intake};
 use super::body::{Receiving, receive};
 use super::connection::Client;
 use super::params::{Query, Segments};
@@ -106,6 +106,49 @@ pub(super) async fn allow(
     Ok(response)
 }
 
+/// `GET /v1/sources/{source}/events`: the handshake of senders that ask by GET, for a source that is configured
+/// for one of them.
+pub(super) async fn challenge(
+    State(state): State<Arc<AppState>>,
+    Segments(source): Segments<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let intake = state
+        .backend
+        .intake(&source)
+        .ok_or_else(|| Problem::unknown("source", &source))?;
+    let asked = Asked {
+        target: &target(&uri),
+        headers: &headers,
+        body: None,
+    };
+    let answer = intake.challenged(asked)?;
+    Ok(answer.map_or_else(not_allowed, IntoResponse::into_response))
+}
+
+fn not_allowed() -> Response {
+    let allow = [(ALLOW, "POST,OPTIONS")];
+    (StatusCode::METHOD_NOT_ALLOWED, allow).into_response()
+}
+
+impl IntoResponse for Challenged {
+    /// What is repeated is a sender's text, which no browser may take for a page.
+    fn into_response(self) -> Response {
+        let headers = [
+            (CONTENT_TYPE, self.content_type),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ];
+        (headers, self.body).into_response()
+    }
+}
+
+/// The path and query of a request.
+fn target(uri: &Uri) -> String {
+    let target = uri.path_and_query().map(ToString::to_string);
+    target.unwrap_or_default()
+}
+
 async fn take_known(
     state: &AppState,
     source: &str,
@@ -115,8 +158,9 @@ async fn take_known(
 ) -> Result<Response, Problem> {
     let lane = query.take("lane").map(|name| lane(&name)).transpose()?;
     let receipt = query.flag("receipt")?;
-    query.end()?;
+    query.end_but(|name| intake.reads(name))?;
     let (head, body) = request.into_parts();
+    let target = target(&head.uri);
     let (limits, memory) = (&state.limits, state.memory.reservation(source));
     let receiving = Receiving {
         limit: intake.body_bytes_max().min(limits.body_bytes_max),
@@ -126,9 +170,18 @@ async fn take_known(
         arrivals: &state.arrivals,
         memory: &memory,
     };
-    let body = receive(body, &receiving, || intake.admit(&head.headers)).await?;
+    let body = receive(body, &receiving, || intake.admit(&target, &head.headers)).await?;
+    let asked = Asked {
+        target: &target,
+        headers: &head.headers,
+        body: Some(&body),
+    };
+    if let Some(answer) = intake.challenged(asked)? {
+        return Ok(answer.into_response());
+    }
     let accepted = intake
         .accept(IngestRequest {
+            target,
             headers: head.headers,
             body,
             lane,
@@ -154,7 +207,7 @@ pub(super) async fn preview(
         .intake(&source)
         .ok_or_else(|| Problem::unknown("source", &source))?;
     let lane = query.take("lane").map(|name| lane(&name)).transpose()?;
-    query.end()?;
+    query.end_but(|name| intake.reads(name))?;
     let (head, body) = request.into_parts();
     let memory = state.memory.reservation(&*source);
     let receiving = Receiving {
@@ -166,7 +219,10 @@ pub(super) async fn preview(
         memory: &memory,
     };
     let body = receive(body, &receiving, || Ok(())).await?;
+    // As it would be sent: some senders sign the path.
+    let target = target(&head.uri).replacen("/preview", "/events", 1);
     let request = IngestRequest {
+        target,
         headers: head.headers,
         body,
         lane,

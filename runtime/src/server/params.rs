@@ -150,7 +150,12 @@ impl Query {
 
     /// Rejects any parameter that was not read.
     pub(super) fn end(self) -> Result<(), Problem> {
-        match self.0.first() {
+        self.end_but(|_| false)
+    }
+
+    /// The same; the parameters that `known` names belong to somebody else.
+    pub(super) fn end_but(self, known: impl Fn(&str) -> bool) -> Result<(), Problem> {
+        match self.0.iter().find(|(name, _)| !known(name)) {
             Some((name, _)) => Err(Problem::bad_parameter(
                 name,
                 "this route has no such parameter",

@@ -35,6 +35,7 @@ pub fn headers(input: &[u8]) {
         headers: vec!["x-*".into(), "Authorization".into()],
         naming: naming::Naming::default(),
         verify: verify::Options::None,
+        handshake: None,
         quiet: None,
         body_bytes_max: 1 << 20,
     };

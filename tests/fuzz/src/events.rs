@@ -97,6 +97,7 @@ fn source(split: usize) -> Source {
         headers: Vec::new(),
         naming: naming::Naming::default(),
         verify: verify::Options::None,
+        handshake: None,
         quiet: None,
         body_bytes_max: 1 << 20,
     };

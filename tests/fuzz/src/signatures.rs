@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderValue};
 use weir::inside::ingest::http;
-use weir::inside::ingest::verify::{self, Options};
+use weir::inside::ingest::verify::{self, Options, Place, presets};
 use weir::inside::model::Timestamp;
 use weir::inside::signature::{Secret, VerifyingKey};
 
@@ -21,6 +21,13 @@ pub fn proof(input: &[u8]) {
         ("webhook-signature", proof),
         ("x-hub-signature-256", proof),
         ("x-shopify-hmac-sha256", proof),
+        ("stripe-signature", proof),
+        ("x-slack-signature", proof),
+        ("x-slack-request-timestamp", time),
+        ("x-contentful-signature", proof),
+        ("x-contentful-signed-headers", id),
+        ("x-contentful-timestamp", time),
+        ("x-twilio-signature", proof),
         ("authorization", proof),
         ("webhook-id", id),
         ("webhook-timestamp", time),
@@ -29,18 +36,28 @@ pub fn proof(input: &[u8]) {
             headers.insert(name, value);
         }
     }
-    let headers = http::neutral(&headers);
+    let target = format!("/v1/sources/erp/events?{}", String::from_utf8_lossy(id));
+    let headers = http::neutral(&headers).at(&target);
     let secrets = || vec![Secret(SECRET.to_vec()), Secret(Vec::new())];
-    for options in [
+    let keys = || secrets().into_iter().map(VerifyingKey::Shared).collect();
+    let signed = presets::NAMES
+        .into_iter()
+        .filter_map(presets::named)
+        .map(|preset| preset.with(keys()));
+    let place = Place::Query("token".into());
+    let others = [
         Options::Bearer { tokens: secrets() },
-        Options::github(secrets()),
-        Options::shopify(secrets()),
-        Options::StandardWebhooks {
-            keys: secrets().into_iter().map(VerifyingKey::Shared).collect(),
+        Options::Basic { logins: secrets() },
+        Options::Token {
+            place,
+            tokens: secrets(),
         },
-    ] {
+    ];
+    for options in others.into_iter().chain(signed) {
         let passed = verify::verify(&options, &headers, body, Timestamp(1_795_000_000_000)).is_ok();
-        let knows = proof.windows(SECRET.len()).any(|part| part == SECRET);
+        let knows = [proof, id]
+            .iter()
+            .any(|text| text.windows(SECRET.len()).any(|part| part == SECRET));
         assert!(
             !passed || knows,
             "{options:?} lets {:?} in",

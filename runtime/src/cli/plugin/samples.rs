@@ -182,6 +182,7 @@ fn events(
         headers: Vec::new(),
         naming: naming::Naming::default(),
         verify: verify::Options::None,
+        handshake: None,
         quiet: None,
         body_bytes_max: u64::MAX,
     };

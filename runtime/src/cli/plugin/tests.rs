@@ -417,6 +417,7 @@ fn as_a_source_does(media: &'static str, body: Vec<u8>) -> crate::model::Event {
         headers: Vec::new(),
         naming: naming::Naming::default(),
         verify: verify::Options::None,
+        handshake: None,
         quiet: None,
         body_bytes_max: u64::MAX,
     };

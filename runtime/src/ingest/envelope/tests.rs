@@ -18,6 +18,7 @@ fn options(split: split::Split) -> Options {
         headers: vec!["x-sap-*".into(), "Traceparent".into()],
         naming: naming::Naming::default(),
         verify: verify::Options::None,
+        handshake: None,
         quiet: None,
         body_bytes_max: 8 << 20,
     }

@@ -390,6 +390,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
             "erp-conditions": {
               "accept_status": 202,
               "body_max": "8MiB",
+              "handshake": null,
               "headers": [
                 "x-sap-*"
               ],
@@ -413,15 +414,28 @@ fn a_plan_is_shown_as_it_would_be_written() {
               "quiet": "15m",
               "split": "xml:IDOC",
               "verify": {
+                "algorithm": "sha256",
+                "encoding": "base64",
+                "header": "webhook-signature",
                 "kind": "standard-webhooks",
+                "prefix": "v1,",
                 "secrets": [
                   "[secret]"
-                ]
+                ],
+                "separator": " ",
+                "template": "{header.webhook-id}.{timestamp}.{body}",
+                "timestamp": {
+                  "header": "webhook-timestamp",
+                  "prefix": "",
+                  "tolerance": "5m",
+                  "unit": "s"
+                }
               }
             },
             "oms": {
               "accept_status": 202,
               "body_max": "8MiB",
+              "handshake": null,
               "headers": [],
               "id": null,
               "owner": "oms",
@@ -435,6 +449,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
             "pim": {
               "accept_status": 202,
               "body_max": "8MiB",
+              "handshake": null,
               "headers": [],
               "id": null,
               "owner": "pim",

@@ -10,12 +10,18 @@ use crate::model::Lane;
 
 /// The operations.
 pub(super) fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
-    vec![take_events(schemas), preview_events(schemas), handshake()]
+    vec![
+        take_events(schemas),
+        preview_events(schemas),
+        handshake(),
+        challenge(),
+    ]
 }
 
 fn take_events(schemas: &mut SchemaGenerator) -> Operation {
     let summary = "Takes events in; they are durable when it responds. An event that a plugin fails on is quarantined and listed in `problems`. \
-                   A source may be configured to answer 200 or 201 in place of 202 (`accept_status`). \
+                   A source may be configured to answer 200 or 201 in place of 202 (`accept_status`), and to answer the challenges of a sender with 200 \
+                   (`handshake`). \
                    CloudEvents in binary mode (`ce-…` headers), or a body of any type that the source's plugins understand, cut as its `split` says.";
     let success = success::<Accepted>(schemas, "Everything in the request is durable.");
     let operation = Operation::new(
@@ -71,6 +77,19 @@ fn events() -> Value {
         "application/octet-stream": { "schema": { "type": "string", "format": "binary", "description": "Any other format that the source's plugins understand." } },
     });
     json!({ "required": true, "content": content })
+}
+
+fn challenge() -> Operation {
+    let text = json!({ "schema": { "type": "string" } });
+    let success = json!({ "description": "The challenge.", "content": { "text/plain; charset=utf-8": text } });
+    Operation::new(
+        Method::GET,
+        "/v1/sources/{source}/events",
+        "answerChallenge",
+        "The handshake of senders that ask by GET, for a source whose `handshake` names one of them.",
+        success,
+    )
+    .may_answer(&[401, 405, 503])
 }
 
 fn handshake() -> Operation {
