@@ -12,6 +12,7 @@ mod completions;
 mod demo;
 mod job;
 mod log;
+mod moment;
 mod plugin;
 mod quarantine;
 mod refused;
