@@ -18,6 +18,7 @@ mod quarantine;
 mod refused;
 mod reload;
 mod run;
+mod schema;
 mod send;
 mod show;
 mod source;
@@ -65,6 +66,12 @@ pub enum Local {
     Run(RunArgs),
     /// Check a configuration: prints every complaint with file, line and column
     Check(CheckArgs),
+    /// What a configuration may have
+    Config {
+        /// The command.
+        #[command(subcommand)]
+        command: schema::ConfigCommand,
+    },
     /// Show what Weir does, without set-up: three simulated systems, three shops, a search index
     Demo(DemoArgs),
     /// Create, build, run and test plugins, and update those of a running Weir
@@ -295,6 +302,7 @@ fn local(command: Local) -> ExitCode {
                 |plan| check::left_behind::look(plan, url, usual.as_deref(), token),
             )
         }
+        Local::Config { command } => end(|out| schema::run(&command, out)),
         Local::Demo(args) => demo::demo(&args),
         Local::Plugin { command } => end(|out| plugin::run(command, out)),
         Local::Restore(args) => end(|out| backup::restore(&args, out)),

@@ -8,6 +8,7 @@ mod difference;
 mod notes;
 mod notify;
 mod redacted;
+mod schema;
 mod secrets;
 mod settings;
 mod sources;
@@ -34,6 +35,7 @@ use crate::{dispatch, ingest, plugin};
 pub(crate) use checks::mapped_fields;
 pub use difference::difference;
 pub use redacted::redacted;
+pub use schema::schema;
 pub use telemetry::Telemetry;
 pub use understand::{ReadOptions, Understood, read, read_named};
 

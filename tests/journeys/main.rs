@@ -42,6 +42,7 @@ mod reload;
 mod renames;
 mod restored;
 mod sandbox;
+mod schema;
 mod search;
 mod secrets;
 mod seen;
