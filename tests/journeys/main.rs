@@ -15,6 +15,7 @@ mod drift;
 mod egress;
 mod feeds;
 mod files;
+mod first_day;
 mod floods;
 mod full;
 mod held_back;
