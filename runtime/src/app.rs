@@ -27,6 +27,7 @@ mod renames;
 mod retired;
 mod rollouts;
 mod samples;
+mod standing;
 mod sweeps;
 mod trial;
 mod views;

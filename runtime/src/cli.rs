@@ -10,16 +10,21 @@ pub(crate) mod client;
 mod compile;
 mod completions;
 mod demo;
+mod entity;
+mod init;
 mod job;
 mod log;
+mod moment;
 mod plugin;
 mod quarantine;
 mod refused;
 mod reload;
 mod run;
+mod schema;
 mod send;
 mod show;
 mod source;
+mod status;
 pub(crate) mod table;
 mod tap;
 mod top;
@@ -41,7 +46,7 @@ use crate::{exit, plain};
     name = "weir",
     version,
     about = "Takes in events from enterprise systems, maps them with Wasm plugins, and delivers to each channel what is true now, at its own pace.",
-    after_help = "Start with `weir demo`. Exit codes: 0 success, 1 failed or found something wrong, 2 wrong usage, 3 could not reach or open something.",
+    after_help = "Start with `weir demo`, then `weir init`. Exit codes: 0 success, 1 failed or found something wrong, 2 wrong usage, 3 could not reach or open something.",
     max_term_width = 110
 )]
 struct Cli {
@@ -64,6 +69,14 @@ pub enum Local {
     Run(RunArgs),
     /// Check a configuration: prints every complaint with file, line and column
     Check(CheckArgs),
+    /// Begin a configuration with the files of an example, in a folder
+    Init(init::InitArgs),
+    /// What a configuration may have
+    Config {
+        /// The command.
+        #[command(subcommand)]
+        command: schema::ConfigCommand,
+    },
     /// Show what Weir does, without set-up: three simulated systems, three shops, a search index
     Demo(DemoArgs),
     /// Create, build, run and test plugins, and update those of a running Weir
@@ -91,6 +104,11 @@ enum RemoteCommand {
     Send(send::SendArgs),
     /// Show an entity: its facets and its state on each channel
     Show(show::ShowArgs),
+    /// List entities
+    Entity {
+        #[command(subcommand)]
+        command: entity::EntityCommand,
+    },
     /// List and operate channels
     Channel {
         #[command(subcommand)]
@@ -114,6 +132,8 @@ enum RemoteCommand {
     /// Show what passes a source or a channel, item by item: what came, what plugins made of it, what was sent
     /// and answered
     Tap(tap::TapArgs),
+    /// Show whether all is well: what is wrong first, each with the command that helps; exit code 1 if something is
+    Status(status::StatusArgs),
     /// Show all channels and sources on one screen, what is wrong first; q ends
     Top(top::TopArgs),
     /// List sources, and forget the versions of an owner's facets
@@ -294,6 +314,8 @@ fn local(command: Local) -> ExitCode {
                 |plan| check::left_behind::look(plan, url, usual.as_deref(), token),
             )
         }
+        Local::Init(args) => end(|out| init::init(&args, out)),
+        Local::Config { command } => end(|out| schema::run(&command, out)),
         Local::Demo(args) => demo::demo(&args),
         Local::Plugin { command } => end(|out| plugin::run(command, out)),
         Local::Restore(args) => end(|out| backup::restore(&args, out)),
@@ -334,12 +356,14 @@ async fn remote(command: RemoteCommand, out: &mut String) -> CommandResult {
     match command {
         RemoteCommand::Send(args) => send::run(args, out).await,
         RemoteCommand::Show(args) => show::run(args, out).await,
+        RemoteCommand::Entity { command } => entity::run(command, out).await,
         RemoteCommand::Channel { command } => channel::run(command, out).await,
         RemoteCommand::Refused { command } => refused::run(command, out).await,
         RemoteCommand::Quarantine { command } => quarantine::run(command, out).await,
         RemoteCommand::Reload(args) => reload::run(args, out).await,
         RemoteCommand::Backup(args) => backup::run(args, out).await,
         RemoteCommand::Tap(args) => tap::run(args, &mut std::io::stdout()).await,
+        RemoteCommand::Status(args) => status::run(args, out).await,
         RemoteCommand::Top(args) => top::run(args, out).await,
         RemoteCommand::Source { command } => source::run(command, out).await,
     }
@@ -363,19 +387,21 @@ fn print(text: &str) {
     let _ = std::io::stdout().write_all(plain::lines(text).as_bytes());
 }
 
-/// Returns when Ctrl-C was pressed, or somebody asks this process to end.
-async fn ended() {
+/// Waits until Ctrl-C is pressed, or somebody asks this process to end. A signal counts from this call on, also
+/// before the wait begins.
+fn ended() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminated = signal(SignalKind::terminate()).ok();
-    let terminated = async {
-        match &mut terminated {
-            Some(signal) => signal.recv().await,
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt()];
+    let [mut terminate, mut interrupt] = kinds.map(|kind| signal(kind).ok());
+    async move {
+        let first = async |signal: &mut Option<tokio::signal::unix::Signal>| match signal {
+            Some(signal) => drop(signal.recv().await),
             None => std::future::pending().await,
+        };
+        tokio::select! {
+            () = first(&mut terminate) => {}
+            () = first(&mut interrupt) => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated => {}
     }
 }
 

@@ -9,6 +9,7 @@ mod listeners;
 mod notes;
 mod notify;
 mod redacted;
+mod schema;
 mod secrets;
 mod senders;
 mod settings;
@@ -37,6 +38,7 @@ pub(crate) use checks::mapped_fields;
 pub use difference::difference;
 pub use listeners::{Front, Tls};
 pub use redacted::redacted;
+pub use schema::schema;
 pub use telemetry::Telemetry;
 pub use understand::{ReadOptions, Understood, read, read_named};
 

@@ -69,7 +69,7 @@ pub use axum::http::HeaderMap;
 pub use self::backend::{
     Asked, Backend, Challenged, DriftRequest, EntityQuery, Feed, FeedAccess, FeedForm, Generation,
     IngestRequest, Intake, Look, Operate, Operation, Page, QuarantineFilter, ReceiptQuery,
-    RedriveRequest, RefusedFilter, Reply, Settle, Settled, Setup,
+    RedriveRequest, RefusedFilter, Reply, STATES, Settle, Settled, Setup, StateQuery,
 };
 pub use self::intake::Requests;
 pub use self::problem::Problem;
@@ -358,6 +358,12 @@ fn table() -> Vec<Route> {
             "/v1/channels/{channel}",
             Needs(Admin),
             operate::forget,
+        ),
+        row(
+            GET,
+            "/v1/channels/{channel}/entities",
+            Needs(Read),
+            look::channel_entities,
         ),
         row(
             GET,

@@ -30,7 +30,10 @@ impl Block {
         let looks = [
             "weir show ",
             "weir channel list",
+            "weir channel entities ",
+            "weir entity list ",
             "weir source list",
+            "weir status",
             "weir quarantine list",
             "curl -s ",
             "cat ",
@@ -132,8 +135,8 @@ pub(crate) fn fits(shown: &str, printed: &str) -> bool {
     rest.is_empty() || last.is_some_and(|last| last.is_empty() || printed.ends_with(last))
 }
 
-/// A line without the parts that differ from run to run: times, versions of plugins, the width of
-/// columns.
+/// A line without the parts that differ from run to run: times, also relative ones, versions of plugins, the
+/// width of columns.
 fn plain(line: &str) -> String {
     let word = |word: &str| match word {
         moment
@@ -144,6 +147,7 @@ fn plain(line: &str) -> String {
         {
             "MOMENT".to_owned()
         }
+        clock if is_clock(clock) => "MOMENT".to_owned(),
         word => match word.split_once('@') {
             Some((plugin, version))
                 if version
@@ -158,10 +162,36 @@ fn plain(line: &str) -> String {
             _ => word.to_owned(),
         },
     };
-    line.split_whitespace()
-        .map(word)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let mut plain = Vec::new();
+    let mut rest = words.as_slice();
+    loop {
+        rest = match rest {
+            [] => return plain.join(" "),
+            [number, "s" | "min" | "h" | "d", "ago", after @ ..] if is_number(number) => {
+                plain.push("MOMENT".to_owned());
+                after
+            }
+            ["now", after @ ..] => {
+                plain.push("MOMENT".to_owned());
+                after
+            }
+            [first, after @ ..] => {
+                plain.push(word(first));
+                after
+            }
+        };
+    }
+}
+
+/// Whether a word is a time of the day, such as `09:38:00.478Z`.
+fn is_clock(word: &str) -> bool {
+    let shape = |letter: char| if letter.is_ascii_digit() { '0' } else { letter };
+    word.chars().map(shape).eq("00:00:00.000Z".chars())
+}
+
+fn is_number(word: &str) -> bool {
+    word.chars().all(|digit| digit.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -178,6 +208,9 @@ mod tests {
                 "2026-12-01T00:00:00.000Z in-stock@000000000000,  x",
             ),
             ("a…", "a"),
+            ("since 3 min ago  x", "since  now x"),
+            ("2 s ago", "2026-12-01T00:00:00.000Z"),
+            ("09:38:00.478Z", "10:00:00.000Z"),
         ] {
             assert!(fits(shown, printed), "{shown} {printed}");
         }
@@ -187,6 +220,7 @@ mod tests {
             ("a…c", "a c d"),
             ("a", "a b"),
             ("@abc", "@abd"),
+            ("x s ago", "now"),
         ] {
             assert!(!fits(shown, printed), "{shown} {printed}");
         }

@@ -5,21 +5,21 @@ use std::sync::Arc;
 use super::intake::{HttpIntake, redrive_ended, redriven};
 use super::memories::note_of_latencies;
 use super::sweeps::counts;
-use super::{BACKUP, BACKUPS, Inner, blocking, figures, retired, trial, views, way};
+use super::{BACKUP, BACKUPS, Inner, blocking, figures, retired, standing, trial, views, way};
 use crate::dispatch::{self, Channel};
 use crate::happenings::Hash;
 use crate::metrics::Snapshot;
 use crate::model::{EntityId, Ordinal, Sequence};
 use crate::plan::{self, Front, Token};
 use crate::server::views::{
-    BackupView, ChannelView, ConfigView, EntityRow, EntityView, FacetView, JobView, List,
-    PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView, RenderingView,
-    RequestPreviewView, SourceView, SwapView,
+    BackupView, ChannelEntitiesView, ChannelView, ConfigView, EntityRow, EntityView, FacetView,
+    JobView, List, PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView,
+    RenderingView, RequestPreviewView, SourceView, SwapView,
 };
 use crate::server::{
     self, Backend, DriftRequest, EntityQuery, IngestRequest, Intake, Look, Operate, Operation,
     Page, Problem, QuarantineFilter, ReceiptQuery, RedriveRequest, RefusedFilter, Reply, Settle,
-    Settled, Setup,
+    Settled, Setup, StateQuery,
 };
 use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused, Shelf};
 use crate::sync::lock;
@@ -84,7 +84,7 @@ impl Look for Inner {
                 .values()
                 .map(|channel| {
                     let standing = channel.queue().standing(ordinal);
-                    views::standing(&live, channel, ordinal, &entity, standing)
+                    standing::of(&live, channel, ordinal, &entity, standing)
                 })
                 .chain(retired::standings(self.store.as_ref(), ordinal));
             Ok(EntityView {
@@ -167,6 +167,20 @@ impl Look for Inner {
             .find(|channel| channel.name == name)
             .map(|channel| views::retired(&channel))
             .ok_or_else(|| Problem::unknown("channel", name))
+    }
+
+    fn channel_entities<'a>(
+        &'a self,
+        channel: &'a str,
+        query: &'a StateQuery,
+        page: &'a Page,
+    ) -> Reply<'a, ChannelEntitiesView> {
+        Box::pin(async move {
+            let channel = self.known_channel(channel)?;
+            let (live, store) = (self.live.load_full(), self.store.clone());
+            let (query, page) = (query.clone(), page.clone());
+            Ok(blocking(move || standing::in_state(&live, &channel, &*store, &query, &page)).await)
+        })
     }
 
     fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Reply<'a, PreviewView> {

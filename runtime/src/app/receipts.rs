@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Inner;
 use super::apply::Live;
 use super::backend::{failed, no_entity};
-use super::views;
+use super::{standing, views};
 use crate::dispatch::{Channel, Waiter, status};
 use crate::model::{Entity, EntityId, Ordinal, Sequence};
 use crate::server::views::{ReceiptView, SettledView, StandingView};
@@ -100,7 +100,7 @@ fn settled(
 ) -> SettledView {
     let standing = channel.queue().standing(ordinal);
     let settled = (standing.as_ref()).is_none_or(|standing| standing.has_settled(sequence));
-    let shown = views::standing(live, channel, ordinal, entity, standing);
+    let shown = standing::of(live, channel, ordinal, entity, standing);
     let in_feed = views::waits_in_feed(channel, entity).filter(|_| settled);
     let reason = match &in_feed {
         Some(waits) => Some(format!("delivered, and {waits}")),

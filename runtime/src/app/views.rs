@@ -7,21 +7,21 @@ use super::intake::{HttpIntake, changes, events};
 use super::jobs::Jobs;
 use super::now;
 use super::rollouts::History;
+use super::standing::{self, reason};
 use super::sweeps::Sweeps;
-use crate::dispatch::hours::Hours;
 use crate::dispatch::latency::Latency;
-use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
+use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS};
 use crate::dispatch::{Channel, Flow, Preview, PreviewVerdict, status};
 use crate::ingest::{Counts, EventCounts};
-use crate::model::{Entity, EntityId, Lane, Ordinal, Timestamp, facet_matches};
+use crate::model::{Entity, EntityId, Lane, Timestamp};
 use crate::plugin::{Component, figures};
 use crate::server::views::{
     CallsView, ChannelView, ErrorView, EventView, FeedBucketView, FeedView, FilterVerdict,
     FlowView, GenerationView, HeldGenerationView, LaneLatencyView, LatenciesView, LatencyView,
     LimitsView, OldestView, OwedView, PluginView, PreviewView, QuarantineView, RefusedView,
-    RenderingView, SourceView, StandingView, Time,
+    RenderingView, SourceView, Time,
 };
-use crate::store::{OldestOwed, QuarantinedEvent, Refused, Remembered, Standing, State, Store};
+use crate::store::{OldestOwed, QuarantinedEvent, Refused, Remembered, Store};
 use crate::targets::feed::Feed;
 
 pub(super) fn source(live: &Live, name: &str, intake: &HttpIntake) -> SourceView {
@@ -131,7 +131,7 @@ pub(super) fn oldest(live: &Live, channel: &Channel, store: &dyn Store) -> Vec<O
         let standing = queue.standing(oldest.ordinal);
         // Its facets say since when it is settled, and it is not.
         let entity = store.read(&[oldest.ordinal]).ok()?.pop().flatten()?;
-        let shown = self::standing(live, channel, oldest.ordinal, &entity, standing);
+        let shown = standing::of(live, channel, oldest.ordinal, &entity, standing);
         Some(OldestView {
             key: oldest.id.key.to_string(),
             since: oldest.time.into(),
@@ -242,115 +242,6 @@ pub(super) fn retired(channel: &Remembered) -> ChannelView {
         holding: channel.holding,
         deliveries: BTreeMap::new(),
         ..ChannelView::default()
-    }
-}
-
-/// What is not known of an entity on a target of which [`Kind::accepts_only`] holds.
-///
-/// [`Kind::accepts_only`]: crate::targets::Kind::accepts_only
-const ACCEPTED_ONLY: &str = "accepted by the target; whether it was applied is not known";
-
-/// The standing of an entity on a channel. The store knows the time of the last settling to about a
-/// second; the stored times of the facets that it included make it exact where they are later.
-pub(super) fn standing(
-    live: &Live,
-    channel: &Channel,
-    ordinal: Ordinal,
-    entity: &Entity,
-    standing: Option<Standing>,
-) -> StandingView {
-    let (name, queue) = (channel.setup().options.name.to_string(), channel.queue());
-    let Some(standing) = standing else {
-        return StandingView {
-            channel: name,
-            state: "not subscribed".to_owned(),
-            ..StandingView::default()
-        };
-    };
-    let patterns = &channel.setup().options.facets;
-    let subscribed = |name: &str| patterns.iter().any(|pattern| facet_matches(pattern, name));
-    let included = entity.facets.iter().filter(|facet| {
-        !standing.owed && facet.sequence <= standing.revision && subscribed(&facet.name)
-    });
-    let settled = included.map(|facet| facet.time).max().unwrap_or_default();
-    let waits = waits_for(channel, &standing);
-    let (state, by, attempts) = match standing.state {
-        State::Parked(attempts) => ("parked", None, Some(u32::from(attempts))),
-        State::Held => ("held", None, None),
-        _ if waits.is_some() => ("waiting", waits, None),
-        _ if standing.owed || standing.in_flight => ("owed", None, None),
-        State::Refused => ("refused", None, None),
-        // A channel joins at the head and sweeps, so what it never met and does not owe is not for
-        // it.
-        State::New => ("withheld", None, None),
-        State::Delivered => ("delivered", None, None),
-        State::Suppressed => ("suppressed", None, None),
-        State::Counted => ("suppressed", Some("deliver = false".to_owned()), None),
-        State::Withheld(by) => ("withheld", Some(reason(live, &name, by)), None),
-        State::Withdrawn => ("withdrawn", None, None),
-        // Such an entity owes a change.
-        State::Waiting { .. } => ("owed", None, None),
-    };
-    let refusal =
-        (state == "refused").then(|| queue.refused(Some(Ordinal(ordinal.0.saturating_sub(1))), 1));
-    let refusal =
-        refusal.and_then(|found| found.into_iter().find(|refused| refused.ordinal == ordinal));
-    let last_error = refusal.map(|refused| refused.failure.to_string());
-    let rests_on_an_answer =
-        matches!(state, "delivered" | "suppressed" | "withdrawn") && by.is_none();
-    let accepts_only = channel.setup().target.options().kind.accepts_only();
-    StandingView {
-        channel: name,
-        state: state.to_owned(),
-        by,
-        since: standing.since.map(|since| since.max(settled).into()),
-        sequence: Some(standing.revision.0).filter(|revision| *revision > 0),
-        owed: standing.owed,
-        in_flight: standing.in_flight,
-        attempts,
-        next_attempt: attempts
-            .and_then(|_| channel.next_attempt(ordinal))
-            .or(standing.waits_until)
-            .map(Into::into),
-        plugin: Some(standing.shape_label).filter(|label| !label.is_empty()),
-        detail: (rests_on_an_answer && accepts_only)
-            .then(|| ACCEPTED_ONLY.to_owned())
-            .or_else(|| waits_in_feed(channel, entity).filter(|_| rests_on_an_answer)),
-        last_error: last_error
-            .or_else(|| channel.last_error(ordinal).map(|error| error.to_string())),
-    }
-}
-
-/// What an entity waits for on purpose, in words; `None` if it does not wait.
-fn waits_for(channel: &Channel, standing: &Standing) -> Option<String> {
-    if !standing.owed || standing.in_flight {
-        return None;
-    }
-    let (setup, lane) = (channel.setup(), standing.lane?);
-    let now = setup.target.clock().stamp();
-    let hours = setup.options.hours.as_ref();
-    let mut closed = hours.into_iter().flat_map(|hours| hours.closed(now));
-    if let Some((_, span)) = closed.find(|(closed, _)| *closed == lane) {
-        let zone = hours.map(Hours::zone_name).unwrap_or_default();
-        return Some(format!("hours of {}, {span} {zone}", lane.name()));
-    }
-    standing.waits_until.map(|_| "debounce".to_owned())
-}
-
-/// The reason why an entity is withheld, in a word or the name of the filter.
-fn reason(live: &Live, channel: &str, by: u8) -> String {
-    match by {
-        DELETED => "deleted".to_owned(),
-        NEEDS => "needs".to_owned(),
-        NOT_RENDERED => "renderer".to_owned(),
-        filter => {
-            let chain = live.loaded.channels.get(channel);
-            let at = usize::from(filter - FILTERED);
-            chain.and_then(|chain| chain.filters().nth(at)).map_or_else(
-                || "a filter".to_owned(),
-                |filter| filter.component().label().to_owned(),
-            )
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `weir channel`: the state of the channels, and the operations on them.
 
 mod drift;
+mod entities;
 mod show;
 
 use axum::http::Method;
@@ -8,6 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::CommandResult;
 use super::client::{Client, Remote, path, pretty};
+use super::moment::ago;
 use super::table::{or_dash, plain, table};
 use crate::server::views::{ChannelView, FeedView, List};
 
@@ -21,6 +23,8 @@ pub(super) enum ChannelCommand {
     },
     /// Show one channel: what became of its changes, how long they took, and what is owed for the longest time
     Show(Named),
+    /// List the entities that are in a state (withheld, refused, parked, held, …), with how many there are by reason
+    Entities(entities::EntitiesArgs),
     /// Pause a channel until it is resumed, also over a restart
     Pause(Named),
     /// Resume a paused channel
@@ -54,6 +58,7 @@ pub(super) async fn run(command: ChannelCommand, out: &mut String) -> CommandRes
     match command {
         ChannelCommand::List { remote } => list(&remote, out).await,
         ChannelCommand::Show(named) => show::run(&named, out).await,
+        ChannelCommand::Entities(args) => entities::run(args, out).await,
         ChannelCommand::Pause(named) => operate(named, "pause", "paused", out).await,
         ChannelCommand::Resume(named) => operate(named, "resume", "resumed", out).await,
         ChannelCommand::Resync(named) => {
@@ -93,11 +98,15 @@ async fn list(remote: &Remote, out: &mut String) -> CommandResult {
     Ok(true)
 }
 
-/// The channels as a table. Where something waits on purpose, a column has the age without that time.
+/// The channels as a table; by lane is urgent/normal/bulk. A sweep, flights, and the age without the time in which something waits on purpose have
+/// a column where there are any.
 fn listed(channels: &[ChannelView]) -> String {
-    let waits = channels
-        .iter()
-        .any(|channel| channel.freshness_seconds - channel.overdue_seconds >= 0.1);
+    let any = |is: fn(&ChannelView) -> bool| channels.iter().any(is);
+    let (sweeps, flies, waits) = (
+        any(|channel| channel.owed.sweep > 0),
+        any(|channel| channel.in_flight > 0),
+        any(|channel| channel.freshness_seconds - channel.overdue_seconds >= 0.1),
+    );
     let row = |channel: &ChannelView| {
         let (owed, seconds) = (channel.owed, |time: f64| format!("{time:.1} s"));
         let mut row = vec![
@@ -105,13 +114,15 @@ fn listed(channels: &[ChannelView]) -> String {
             channel.state.clone(),
             owed.total.to_string(),
             format!("{}/{}/{}", owed.urgent, owed.normal, owed.bulk),
-            owed.sweep.to_string(),
-            channel.in_flight.to_string(),
+        ];
+        row.extend(sweeps.then(|| owed.sweep.to_string()));
+        row.extend(flies.then(|| channel.in_flight.to_string()));
+        row.extend([
             channel.parked.to_string(),
             channel.refused.to_string(),
             channel.held.to_string(),
             seconds(channel.freshness_seconds),
-        ];
+        ]);
         row.extend(waits.then(|| seconds(channel.overdue_seconds)));
         row.push(or_dash(
             channel
@@ -121,18 +132,10 @@ fn listed(channels: &[ChannelView]) -> String {
         row.push(note(channel));
         row
     };
-    let mut header = vec![
-        "CHANNEL",
-        "STATE",
-        "OWED",
-        "URGENT/NORMAL/BULK",
-        "SWEEP",
-        "IN FLIGHT",
-        "PARKED",
-        "REFUSED",
-        "HELD",
-        "FRESHNESS",
-    ];
+    let mut header = vec!["CHANNEL", "STATE", "OWED", "BY LANE"];
+    header.extend(sweeps.then_some("SWEEP"));
+    header.extend(flies.then_some("IN FLIGHT"));
+    header.extend(["PARKED", "REFUSED", "HELD", "FRESHNESS"]);
     header.extend(waits.then_some("OVERDUE"));
     header.extend(["OBJECTIVE", "NOTE"]);
     table(&header, &channels.iter().map(row).collect::<Vec<_>>())
@@ -160,7 +163,8 @@ fn feed_note(feed: &FeedView) -> String {
     let next = match (feed.unpublished, feed.next) {
         (0, _) => None,
         (changes, Some(next)) => Some(format!(
-            "changes in the next generation, at {next}: {changes}"
+            "changes in the next generation, {}: {changes}",
+            ago(next)
         )),
         (changes, None) => Some(format!("changes in the next generation: {changes}")),
     };
@@ -229,6 +233,12 @@ mod tests {
             }),
             ..shop
         };
+        assert!(!listed(std::slice::from_ref(&waits)).contains("IN FLIGHT"));
+        let flies = ChannelView {
+            in_flight: 3,
+            ..waits.clone()
+        };
+        assert!(listed(&[waits.clone(), flies]).contains("0/0/0    3          1 "));
         let shown = listed(&[waits]);
         assert!(shown.contains("61.0 s     1.0 s    -"), "{shown}");
         assert!(

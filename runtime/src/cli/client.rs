@@ -147,6 +147,11 @@ impl Client {
             .await
     }
 
+    /// The address.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The items of a list, page by page, at most `limit`, and the `next` of the last page.
     pub async fn list<T: DeserializeOwned>(
         &self,
@@ -154,9 +159,20 @@ impl Client {
         filters: &[(&str, Option<&str>)],
         limit: usize,
     ) -> Result<List<T>, Failure> {
+        self.list_after(path, filters, None, limit).await
+    }
+
+    /// The same, of the items after this one.
+    pub(super) async fn list_after<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        filters: &[(&str, Option<&str>)],
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<List<T>, Failure> {
         let mut all = List {
             items: Vec::new(),
-            next: None,
+            next: after.map(str::to_owned),
         };
         while all.items.len() < limit {
             let page = (limit - all.items.len()).min(PAGE).to_string();

@@ -83,7 +83,15 @@ mod tests {
             (Shell::Fish, "fish"),
         ] {
             let script = script(shell);
-            for command in ["quarantine", "reload", "reset-versions", "completions"] {
+            for command in [
+                "quarantine",
+                "reload",
+                "reset-versions",
+                "completions",
+                "status",
+                "init",
+                "entities",
+            ] {
                 assert!(script.contains(command), "{shell}: {command}");
             }
             assert!(!script.contains("memory-bytes"), "{shell}: `weir compile`");
@@ -148,6 +156,8 @@ mod tests {
             text("weir.1")
         );
         assert!(text("weir-channel-list.1").contains("channel list"));
+        assert!(text("weir-channel-entities.1").contains("withheld"));
+        assert!(text("weir-config-schema.1").contains("JSON Schema"));
         assert!(text("weir-run.1").contains("log\\-format"));
         for hidden in [
             "weir-compile.1",

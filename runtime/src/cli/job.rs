@@ -1,4 +1,5 @@
-//! Jobs of a running Weir: beginning one, waiting for its end, and what a redrive has come to.
+//! Jobs of a running Weir: beginning one, waiting for its end, and what a redrive has come to; and dropping what
+//! was set aside.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -6,9 +7,9 @@ use std::time::Duration;
 use axum::http::Method;
 use serde_json::Value;
 
-use super::Failure;
-use super::client::{Client, path};
+use super::client::{Client, Remote, path, pretty};
 use super::table::plain;
+use super::{CommandResult, Failure};
 use crate::server::views::{JobView, RedriveView};
 
 /// How often the job is asked how far it is.
@@ -68,6 +69,23 @@ pub(super) async fn redriven(
     Err(Failure::Failed(format!(
         "the redrive {why} ({redriven} redriven, {failed} failed again, the others were not tried or are not done)"
     )))
+}
+
+/// Drops what was set aside by a request to this path. A selection that matches nothing is a failure, unless it is
+/// all.
+pub(super) async fn dropped(
+    remote: &Remote,
+    path: &str,
+    is_all: bool,
+    out: &mut String,
+) -> CommandResult {
+    let answer = Client::new(remote)?.json(Method::DELETE, path).await?;
+    let count = answer["dropped"].as_u64().unwrap_or(0);
+    out.push_str(&match remote.json {
+        true => pretty(&answer),
+        false => format!("{count} dropped\n"),
+    });
+    Ok(count > 0 || is_all)
 }
 
 /// The lines of what failed again.

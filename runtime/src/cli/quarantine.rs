@@ -1,10 +1,10 @@
 //! `weir quarantine`: events set aside, because a plugin or a check failed on them (dead letters of
 //! a source).
 
-use axum::http::Method;
 use clap::{Args, Subcommand};
 
 use super::client::{Client, Remote, path, pretty, with_query};
+use super::moment::ago;
 use super::table::table;
 use super::{CommandResult, job};
 use crate::server::views::{List, QuarantineView, RedriveView};
@@ -114,7 +114,7 @@ pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Command
                     .to_owned();
                 vec![
                     kept.sequence.to_string(),
-                    kept.time.to_string(),
+                    ago(kept.time),
                     kept.count.to_string(),
                     event,
                     plugin,
@@ -136,16 +136,7 @@ pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Command
         }
         QuarantineCommand::Redrive { which, limit } => redrive(&which, limit, out).await,
         QuarantineCommand::Drop(which) => {
-            let path = which.path("", &[]);
-            let client = Client::new(&which.remote)?;
-            let answer = client.json(Method::DELETE, &path).await?;
-            let count = answer["dropped"].as_u64().unwrap_or(0);
-            out.push_str(&match which.remote.json {
-                true => pretty(&answer),
-                false => format!("{count} dropped\n"),
-            });
-            // A selection that matches nothing is a failure.
-            Ok(count > 0 || which.all)
+            job::dropped(&which.remote, &which.path("", &[]), which.all, out).await
         }
     }
 }

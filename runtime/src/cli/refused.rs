@@ -1,9 +1,9 @@
 //! `weir refused`: entities that a target refused (dead letters).
 
-use axum::http::Method;
 use clap::{Args, Subcommand};
 
 use super::client::{Client, Remote, path, pretty, with_query};
+use super::moment::ago;
 use super::table::{plain, table};
 use super::{CommandResult, Failure, job};
 use crate::server::views::{List, RedriveView, RefusedView};
@@ -84,7 +84,7 @@ pub(super) async fn run(command: RefusedCommand, out: &mut String) -> CommandRes
                 let entity = format!("{}/{}", refused.entity_type, refused.key);
                 vec![
                     entity,
-                    refused.time.to_string(),
+                    ago(refused.time),
                     refused.sequence.to_string(),
                     refused.code.clone(),
                     refused.detail.clone(),
@@ -120,15 +120,7 @@ pub(super) async fn run(command: RefusedCommand, out: &mut String) -> CommandRes
         RefusedCommand::Redrive { which, limit, wait } => redrive(&which, limit, wait, out).await,
         RefusedCommand::Drop(which) => {
             let path = which.path("", &[]).await?;
-            let client = Client::new(&which.remote)?;
-            let answer = client.json(Method::DELETE, &path).await?;
-            let count = answer["dropped"].as_u64().unwrap_or(0);
-            out.push_str(&match which.remote.json {
-                true => pretty(&answer),
-                false => format!("{count} dropped\n"),
-            });
-            // A selection that matches nothing is a failure.
-            Ok(count > 0 || which.all)
+            job::dropped(&which.remote, &path, which.all, out).await
         }
     }
 }
@@ -217,8 +209,10 @@ fn described(refused: &RefusedView) -> String {
     line(
         "entity",
         &format!("{}/{}", refused.entity_type, refused.key),
-    ) + &line("since", &refused.time.to_string())
-        + &line("sequence", &refused.sequence.to_string())
+    ) + &line(
+        "since",
+        &format!("{} ({})", refused.time, ago(refused.time)),
+    ) + &line("sequence", &refused.sequence.to_string())
         + &line("code", &refused.code)
         + &line("detail", &refused.detail)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use self::manager::Manager;
 use super::{RunArgs, compile, complain, log};
@@ -17,6 +18,8 @@ use crate::server::Limits;
 
 /// How long a stop may take, so that the process ends within 10 s even if a disk hangs.
 const STOP_MAX: Duration = Duration::from_secs(9);
+/// A step of a start that takes longer than this is logged.
+const STEP_LONG: Duration = Duration::from_secs(1);
 /// Open descriptors that Weir asks for: for 10,000 connections, and a quarter for everything else.
 const DESCRIPTORS: u64 = 16_384;
 
@@ -106,6 +109,7 @@ async fn serve(args: &RunArgs) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         () = manager.is_patient(steps.subscribe()) => unreachable!("it has no end"),
+        () = says(steps.subscribe(), |step| tracing::info!("starting: {step}")) => unreachable!("it has no end"),
     };
     let app = match started {
         Ok(app) => app,
@@ -142,6 +146,24 @@ async fn serve(args: &RunArgs) -> ExitCode {
     }
     tracing::info!("stopped");
     ExitCode::SUCCESS
+}
+
+/// Says what a start is doing whenever a step of it takes long. Nobody waits at a silent terminal for as long as
+/// a large plugin compiles.
+async fn says(mut steps: watch::Receiver<String>, mut say: impl FnMut(&str)) {
+    loop {
+        let step = steps.borrow_and_update().clone();
+        let mut next = tokio::time::timeout(STEP_LONG, steps.changed()).await;
+        if next.is_err() {
+            if !step.is_empty() {
+                say(&step);
+            }
+            next = Ok(steps.changed().await);
+        }
+        if !matches!(next, Ok(Ok(()))) {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// The signals that Weir obeys. One that comes while nobody waits for it is not lost.
@@ -181,5 +203,32 @@ async fn reloads(app: &App, hangup: &mut Signal) {
                 tracing::info!("configuration reloaded: nothing has changed");
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_takes_long_is_said_once_and_a_short_one_is_not() {
+        let (tell, steps) = watch::channel(String::new());
+        let start = async {
+            for (step, millis) in [
+                ("opening the store", 20),
+                ("loading plugin erp (1 of 2)", 5_000),
+                ("loading plugin pim (2 of 2)", 999),
+                ("starting channels", 1_001),
+            ] {
+                tell.send_replace(step.to_owned());
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+            }
+        };
+        let mut said = Vec::new();
+        tokio::select! {
+            () = says(steps, |step| said.push(step.to_owned())) => unreachable!("it has no end"),
+            () = start => {}
+        }
+        assert_eq!(said, ["loading plugin erp (1 of 2)", "starting channels"]);
     }
 }

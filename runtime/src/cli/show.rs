@@ -5,6 +5,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::client::{Client, Remote, path, pretty, with_query};
+use super::moment::{ago, ago_or_dash, clock};
 use super::table::{or_dash, plain, short, table};
 use super::{CommandResult, Failure};
 use crate::server::views::{EntityView, PreviewView, StandingView, StepKind, StepView};
@@ -82,7 +83,7 @@ fn facets(entity: &EntityView, out: &mut String) {
                 facet.owner.clone(),
                 version,
                 facet.sequence.to_string(),
-                facet.time.to_string(),
+                ago(facet.time),
                 short(value),
             ]
         })
@@ -115,7 +116,7 @@ fn standings(standings: &[StandingView], out: &mut String) {
             vec![
                 standing.channel.clone(),
                 state,
-                or_dash(standing.since),
+                ago_or_dash(standing.since),
                 or_dash(standing.sequence),
                 note,
             ]
@@ -128,7 +129,8 @@ fn standings(standings: &[StandingView], out: &mut String) {
     ));
 }
 
-/// What has just happened to it; with a channel, on that channel only, and what sources sent.
+/// What has just happened to it; with a channel, on that channel only, and what sources sent. Here milliseconds
+/// count, so times are those of a clock.
 fn way(steps: &[StepView], channel: Option<&str>, out: &mut String) {
     let shown = |step: &&StepView| match (channel, &step.channel) {
         (Some(wanted), Some(of)) => wanted == of,
@@ -145,9 +147,9 @@ fn way(steps: &[StepView], channel: Option<&str>, out: &mut String) {
             let times = [("met", step.met), ("rendered", step.rendered)];
             let times = times
                 .into_iter()
-                .filter_map(|(what, time)| Some(format!("{what} {}", time?)));
+                .filter_map(|(what, time)| Some(format!("{what} {}", clock(time?))));
             vec![
-                step.time.to_string(),
+                clock(step.time),
                 what.to_owned(),
                 or_dash(by),
                 step.sequence.to_string(),

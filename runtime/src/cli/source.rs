@@ -5,6 +5,7 @@ use clap::Subcommand;
 
 use super::CommandResult;
 use super::client::{Client, Remote, path, pretty};
+use super::moment::ago_or_dash;
 use super::table::{or_dash, plain, table};
 use crate::server::views::{List, SourceView};
 
@@ -65,7 +66,7 @@ async fn list(remote: &Remote, out: &mut String) -> CommandResult {
         vec![
             source.name.clone(),
             source.owner.clone(),
-            or_dash(source.last_event),
+            ago_or_dash(source.last_event),
             or_dash(source.events_per_second.map(|rate| format!("{rate:.1}"))),
             source.events.accepted.to_string(),
             source.events.filtered.to_string(),
@@ -80,7 +81,7 @@ async fn list(remote: &Remote, out: &mut String) -> CommandResult {
         "SOURCE",
         "OWNER",
         "LAST EVENT",
-        "PER SECOND",
+        "PER S",
         "ACCEPTED",
         "FILTERED",
         "UNCHANGED",

@@ -63,9 +63,13 @@ fn the_definition_of_the_commands_holds_together() {
         "send",
         "show",
         "channel",
+        "entity",
         "refused",
         "quarantine",
         "source",
+        "status",
+        "init",
+        "config",
         "plugin",
         "tap",
         "top",
@@ -88,6 +92,12 @@ fn wrong_usage_ends_with_two_and_help_with_zero() {
         (&["weir"], 2),
         (&["weir", "chanel", "list"], 2),
         (&["weir", "send", "erp"], 2),
+        (&["weir", "entity", "list", "product", "--limit", "0"], 2),
+        (&["weir", "channel", "entities", "shop"], 2),
+        (
+            &["weir", "channel", "entities", "shop", "--state", "lost"],
+            2,
+        ),
         (&["weir", "refused", "redrive", "storefront.de"], 2),
         (
             &[
@@ -327,6 +337,47 @@ async fn every_command_reaches_its_route() {
             "old: forgotten\n",
             Some("Forget old"),
         ),
+        (
+            &[
+                "channel",
+                "entities",
+                "storefront.de",
+                "--state",
+                "withheld",
+            ],
+            "storefront.de: 5 entities are withheld\n\nENTITIES  REASON\n5         needs\n\nENTITY             SINCE       REASON\nproduct/4711       1970-01-01  needs\n",
+            None,
+        ),
+        (
+            &["channel", "entities", "storefront.de", "--state", "parked"],
+            "storefront.de: no entity is parked\n",
+            None,
+        ),
+        (
+            &[
+                "channel",
+                "entities",
+                "storefront.de",
+                "--state",
+                "withheld",
+                "--limit",
+                "2",
+            ],
+            "there are more; the next page: --after 'a/b'\n",
+            None,
+        ),
+        (
+            &["entity", "list", "product", "--prefix", "a"],
+            "product/a/b\n",
+            None,
+        ),
+        (
+            &[
+                "entity", "list", "product", "--after", "4711", "--limit", "2",
+            ],
+            "product/a/b\nproduct/lamp 7\nthere are more; the next page: --after 'lamp 7'\n",
+            None,
+        ),
         (&["refused", "list", "storefront.de"], "product/4711", None),
         (
             &["refused", "list", "storefront.de", "--limit", "1"],
@@ -394,6 +445,8 @@ async fn every_command_reaches_its_route() {
             "{printed} in {} of {arguments:?}",
             ended.out
         );
+        let longest = ended.out.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(100), "{arguments:?}: {}", ended.out);
         assert_eq!(fake.done(), done.as_slice(), "{arguments:?}");
         let json = weir(&url, &[arguments, &["--json"]].concat()).await;
         serde_json::from_str::<serde_json::Value>(&json.out)
@@ -411,6 +464,48 @@ async fn every_command_reaches_its_route() {
             .await
             .complaint,
         "channel `storefront.de` is in the configuration (409)"
+    );
+}
+
+// What the fake has in quarantine is all that is wrong with it.
+#[tokio::test]
+async fn the_status_says_what_is_wrong_and_its_exit_code_whether_something_is() {
+    let (fake, server, url) = running().await;
+    let wrong = weir(&url, &["status"]).await;
+    assert_eq!((wrong.complaint.as_str(), wrong.code), ("", 1));
+    for part in [
+        format!("Weir at {url}.\nIt takes events. 1 thing needs somebody:\n").as_str(),
+        "\n- Source erp has 2 events in quarantine.\n    weir quarantine list erp\n",
+        "\nstorefront.de  flowing",
+        "\nerp     -      -           0.5         2",
+    ] {
+        assert!(wrong.out.contains(part), "{part} in {}", wrong.out);
+    }
+    assert!(!wrong.out.contains("old"), "retired: {}", wrong.out);
+    let json: serde_json::Value =
+        serde_json::from_str(&weir(&url, &["status", "--json"]).await.out).expect("JSON");
+    assert_eq!(
+        (&json["well"], &json["troubles"][0]["grave"]),
+        (&false.into(), &"some".into())
+    );
+
+    *fake.obstacles.lock().unwrap() = vec!["the disk is full".into()];
+    let closed = weir(&url, &["status"]).await;
+    assert_eq!(closed.code, 1);
+    assert!(
+        closed
+            .out
+            .contains("It takes no events:\n\nx Weir takes no events: the disk is full.")
+    );
+
+    server.stop(std::time::Duration::from_secs(1)).await;
+    let gone = weir(&url, &["status"]).await;
+    assert_eq!(gone.code, 3);
+    assert!(
+        gone.complaint
+            .starts_with("no Weir answers: could not reach"),
+        "{}",
+        gone.complaint
     );
 }
 

@@ -32,6 +32,8 @@ pub struct Reader<'a> {
     texts: RefCell<BTreeMap<String, Written>>,
     /// Every text that came from the environment or a file, with the words for it in complaints.
     origins: RefCell<BTreeMap<String, String>>,
+    #[cfg(test)]
+    asked: RefCell<Vec<(String, Vec<String>)>>,
 }
 
 impl<'a> Reader<'a> {
@@ -48,6 +50,8 @@ impl<'a> Reader<'a> {
             settings: RefCell::default(),
             texts: RefCell::default(),
             origins: RefCell::default(),
+            #[cfg(test)]
+            asked: RefCell::default(),
         }
     }
 
@@ -77,6 +81,8 @@ impl<'a> Reader<'a> {
             outside: self.outside.into_inner(),
             settings: self.settings.into_inner(),
             texts: self.texts.into_inner(),
+            #[cfg(test)]
+            asked: self.asked.into_inner(),
         }
     }
 
@@ -124,6 +130,9 @@ pub struct Gathered {
     pub settings: BTreeMap<String, Place>,
     /// Where those of them that are texts are written.
     pub texts: BTreeMap<String, Written>,
+    /// The tables that were read, by their paths, each with the keys that were asked for.
+    #[cfg(test)]
+    pub asked: Vec<(String, Vec<String>)>,
 }
 
 /// Where a text is written.
@@ -236,6 +245,11 @@ impl<'a> Cursor<'a> {
 
     /// Complains about each key that was not asked for.
     fn close(self) {
+        #[cfg(test)]
+        {
+            let read = (self.path.clone(), self.asked.clone());
+            self.reader.asked.borrow_mut().push(read);
+        }
         let unknown = self
             .table
             .entries

@@ -31,6 +31,15 @@ use crate::config::scalar;
 use crate::config::text::suggestion;
 use crate::targets::{Cost, Kind, Options};
 
+/// The words that keys have, for the schema of the configuration.
+pub(super) mod words {
+    pub(in crate::plan) use super::answers::{BY, OF, VERDICTS};
+    pub(in crate::plan) use super::feed::{ENCODINGS, FORMATS as FEEDS, FORMULAS, QUOTINGS};
+    pub(in crate::plan) use super::http::{COMPRESS, EGRESS};
+    pub(in crate::plan) use super::oauth2::{BODIES, CLIENT_AUTH, GRANTS};
+    pub(in crate::plan) use super::webhook::{FORMATS, FORMS};
+}
+
 /// Reads the keys of a kind; `None` after a complaint about a key that it requires.
 type Read = fn(&mut Cursor<'_>) -> Option<Kind>;
 
@@ -47,6 +56,13 @@ const KINDS: &[(&str, Read)] = &[
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
+
+/// The words of the kinds that there are.
+#[cfg(test)]
+pub(super) fn kind_words() -> Vec<&'static str> {
+    let words = KINDS.iter().map(|(word, _)| *word);
+    words.filter(|word| *word != "scripted").collect()
+}
 
 /// What the plan needs from the options of a kind.
 trait Configured {

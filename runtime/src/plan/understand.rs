@@ -77,6 +77,15 @@ pub fn read_named(
     (named, Ok((plan, warnings)))
 }
 
+/// The tables that are read in files, by their paths, each with the keys that are asked for.
+#[cfg(test)]
+pub(super) fn asked(files: &[PathBuf]) -> Vec<(String, Vec<String>)> {
+    let (document, nothing) = (config::load(files), |_: &str| None);
+    let reader = Reader::new(&nothing, false);
+    understand(&reader, &document);
+    reader.finish().asked
+}
+
 /// Sorts complaints by file and place and removes duplicates: a table is read once for each row, so
 /// its complaints repeat.
 fn tidy(mut complaints: Vec<Complaint>, files: &[PathBuf]) -> Vec<Complaint> {

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use super::intake::Requests;
 use super::problem::Problem;
 use super::views::{
-    Accepted, BackupView, ChannelView, ConfigView, EntityRow, EntityView, JobView, List,
-    PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView,
+    Accepted, BackupView, ChannelEntitiesView, ChannelView, ConfigView, EntityRow, EntityView,
+    JobView, List, PluginView, PreviewView, QuarantineView, ReceiptView, RefusedView, ReloadView,
     RequestPreviewView, SourceView,
 };
 use crate::budget::Reservation;
@@ -93,6 +93,13 @@ pub trait Look: Send + Sync + 'static {
     fn channels(&self) -> Vec<ChannelView>;
     /// One channel.
     fn channel(&self, name: &str) -> Result<ChannelView, Problem>;
+    /// The entities of a channel that are in a state, in the order of their keys.
+    fn channel_entities<'a>(
+        &'a self,
+        channel: &'a str,
+        query: &'a StateQuery,
+        page: &'a Page,
+    ) -> Reply<'a, ChannelEntitiesView>;
     /// The rendering that the channel would deliver now for the entity with that key.
     fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Reply<'a, PreviewView>;
     /// What a source would make of a request, without taking it.
@@ -302,6 +309,30 @@ pub struct EntityQuery {
     pub prefix: String,
     /// Only those that this channel still owes.
     pub owed: Option<String>,
+}
+
+/// The states that an entity may have on a channel, as `GET /v1/entities/{type}/{key}` names them.
+pub const STATES: [&str; 9] = [
+    "owed",
+    "waiting",
+    "parked",
+    "refused",
+    "held",
+    "withheld",
+    "withdrawn",
+    "delivered",
+    "suppressed",
+];
+
+/// A query for the entities of a channel that are in a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateQuery {
+    /// One of [`STATES`].
+    pub state: String,
+    /// Only keys that start with this; may be empty.
+    pub prefix: String,
+    /// Whether all of them are counted by reason.
+    pub reasons: bool,
 }
 
 /// What a receipt is asked for.

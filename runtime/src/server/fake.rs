@@ -409,6 +409,44 @@ impl Look for Fake {
         known.ok_or_else(|| Problem::unknown("channel", name))
     }
 
+    fn channel_entities<'a>(
+        &'a self,
+        channel: &'a str,
+        query: &'a StateQuery,
+        page: &'a Page,
+    ) -> Reply<'a, ChannelEntitiesView> {
+        let entity = |key: &str| ChannelEntityView {
+            entity_type: "product".into(),
+            key: key.into(),
+            since: Some(Timestamp(1_000).into()),
+            sequence: Some(7),
+            reason: Some("needs".into()),
+            ..ChannelEntityView::default()
+        };
+        let keys = KEYS
+            .into_iter()
+            .filter(|key| key.starts_with(&query.prefix));
+        let rows: Vec<_> = keys
+            .filter(|_| query.state == "withheld")
+            .map(entity)
+            .collect();
+        let needs = ReasonView {
+            reason: Some("needs".into()),
+            count: rows.len() as u64,
+        };
+        let reasons = query.reasons.then(|| ReasonsView {
+            total: needs.count,
+            counts: vec![needs],
+            others: 0,
+        });
+        let List { items, next } = params::page_of(rows, page, |row| &row.key);
+        answer(self.known_channel(channel).map(|()| ChannelEntitiesView {
+            items,
+            next,
+            reasons,
+        }))
+    }
+
     fn point(&self, side: Side, name: &str) -> Result<Arc<Point>, Problem> {
         match side {
             Side::Source => self.known_source(name)?,

@@ -11,11 +11,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::backend::EntityQuery;
+use super::backend::{EntityQuery, STATES, StateQuery};
 use super::params::{Query, Segments, entity_id, page_of};
 use super::problem::Problem;
 use super::state::AppState;
-use super::views::{ChannelView, Cutter, List, RenderingView, SourceView};
+use super::views::{ChannelEntitiesView, ChannelView, Cutter, List, RenderingView, SourceView};
 use crate::metrics;
 
 /// `GET /healthz`: the process responds.
@@ -163,6 +163,32 @@ pub(super) async fn channel(
 ) -> Result<Json<ChannelView>, Problem> {
     query.end()?;
     state.backend.channel(&channel).map(Json)
+}
+
+/// `GET /v1/channels/{channel}/entities?state=&prefix=`, with `reasons=true` counted by reason.
+pub(super) async fn channel_entities(
+    State(state): State<Arc<AppState>>,
+    Segments(channel): Segments<String>,
+    mut query: Query,
+) -> Result<Json<ChannelEntitiesView>, Problem> {
+    let page = query.page()?;
+    let wanted = StateQuery {
+        state: query.required("state")?,
+        prefix: query.take("prefix").unwrap_or_default(),
+        reasons: query.flag("reasons")?,
+    };
+    query.end()?;
+    if !STATES.contains(&&*wanted.state) {
+        let known = STATES.map(|state| format!("`{state}`")).join(", ");
+        let detail = format!("must be one of {known}, not `{}`", wanted.state);
+        return Err(Problem::bad_parameter("state", detail));
+    }
+    let _turn = state.answers.turn_to_read().await?;
+    let found = state
+        .backend
+        .channel_entities(&channel, &wanted, &page)
+        .await;
+    found.map(Json)
 }
 
 /// `GET /v1/channels/{channel}/preview?key=`, with `body=rendering` or `body=delivered` that body alone.

@@ -362,6 +362,16 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         ),
         Operation::new(
             GET,
+            "/v1/channels/{channel}/entities",
+            "channelEntities",
+            "The entities of a channel that are in a state, in the order of their keys. It goes through all of its entities.",
+            success::<ChannelEntitiesView>(schemas, "A page of them."),
+        )
+        .with(page(any_text()))
+        .with(in_a_state())
+        .may_answer(&[409, 503]),
+        Operation::new(
+            GET,
             "/v1/channels/{channel}/preview",
             "preview",
             "A channel's rendering of an entity as it would be now.",
@@ -413,6 +423,18 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             success::<BackupView>(schemas, "The backup is complete."),
         )
         .may_answer(&[503]),
+    ]
+}
+
+/// The parameters of a list of entities that are in a state.
+fn in_a_state() -> [Value; 3] {
+    let states = json!({ "type": "string", "enum": super::STATES });
+    let flag = json!({ "type": "string", "enum": ["true", "false"] });
+    let counted = "`true`: all of them are counted by reason, also those of other pages.";
+    [
+        json!({ "name": "state", "in": "query", "required": true, "schema": states, "description": "In which state." }),
+        in_query("prefix", any_text(), "Only keys that start with this."),
+        in_query("reasons", flag, counted),
     ]
 }
 

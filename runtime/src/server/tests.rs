@@ -166,6 +166,7 @@ pub(super) fn example(path: &str) -> String {
     let path = path.replace("{channel}", channel);
     match path.rsplit('/').next() {
         Some("preview") if path.starts_with("/v1/channels") => path + "?key=4711",
+        Some("entities") if path.starts_with("/v1/channels") => path + "?state=withheld",
         Some("resend") => path + "?type=product&key=4711",
         Some("redrive" | "refused" | "quarantine") => path + "?all=true",
         _ => path,

@@ -4,6 +4,7 @@
 //! line reads the same structs; a member that an older Weir does not send is absent.
 
 mod cut;
+mod entities;
 mod feed;
 mod flow;
 mod jobs;
@@ -22,6 +23,7 @@ use serde_json::value::RawValue;
 use crate::model::{self, Timestamp};
 
 pub use self::cut::{CutView, Cutter};
+pub use self::entities::{ChannelEntitiesView, ChannelEntityView, ReasonView, ReasonsView};
 pub use self::feed::{FeedBucketView, FeedView, GenerationView, HeldGenerationView};
 pub use self::flow::{FlowView, LaneLatencyView, LatenciesView, LatencyView, OldestView};
 pub use self::jobs::{DriftExample, DriftView, JobView, RedriveFailure, RedriveView};

@@ -4,6 +4,7 @@ use axum::http::Method;
 
 use super::super::CommandResult;
 use super::super::client::{Client, path, pretty};
+use super::super::moment::ago;
 use super::super::table::{or_dash, plain, table};
 use super::{Named, listed};
 use crate::server::views::{ChannelView, FlowView, LatenciesView, LatencyView, OldestView};
@@ -52,8 +53,10 @@ fn flow(flow: &FlowView) -> String {
         .map(|(what, count)| format!("{what} {count}"))
         .collect();
     let mut text = format!(
-        "changes since {}: {}; coalesced {about}{}",
-        flow.since, flow.changes, flow.coalesced
+        "changes since the start {}: {}; coalesced {about}{}",
+        ago(flow.since),
+        flow.changes,
+        flow.coalesced
     );
     for part in parts {
         text.push_str(&format!(", {part}"));
@@ -101,7 +104,7 @@ fn oldest(oldest: &[OldestView]) -> String {
         let error = oldest.last_error.as_deref().unwrap_or_default();
         vec![
             oldest.key.clone(),
-            oldest.since.to_string(),
+            ago(oldest.since),
             oldest.state.clone(),
             plain(error),
         ]

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::super::CommandResult;
 use super::super::client::{Client, Remote, pretty};
+use super::super::moment::ago;
 use super::super::table::{plain, table};
 use crate::plugin::version;
 use crate::server::views::{List, PluginView, SwapView};
@@ -40,7 +41,7 @@ fn to_text(plugins: &[PluginView]) -> String {
             version(&plugin.sha256).to_owned(),
             plugin.roles.join(", "),
             users(&plugin.used_by),
-            plugin.since.to_string(),
+            ago(plugin.since),
             if plugin.last_swap.is_some() {
                 format!("{:.0} ms", swap.steps.total_ms)
             } else {

@@ -8,7 +8,7 @@ use crate::config::cursor::{Cursor, Field};
 use crate::targets::http::answers::{Answers, Items, Naming, Rule, Test, Verdict};
 use crate::targets::http::{PRESETS, Pointer, preset};
 
-const VERDICTS: [(&str, Verdict); 5] = [
+pub(in crate::plan) const VERDICTS: [(&str, Verdict); 5] = [
     ("delivered", Verdict::Delivered),
     ("refused", Verdict::Refused),
     ("retry", Verdict::Retry),
@@ -18,21 +18,21 @@ const VERDICTS: [(&str, Verdict); 5] = [
 
 /// How an entry of a list names its item, as a configuration writes it.
 #[derive(Clone, Copy, PartialEq)]
-enum By {
+pub(in crate::plan) enum By {
     Position,
     Id,
     Line,
     Pointer,
 }
 
-const BY: [(&str, By); 4] = [
+pub(in crate::plan) const BY: [(&str, By); 4] = [
     ("position", By::Position),
     ("id", By::Id),
     ("line", By::Line),
     ("pointer", By::Pointer),
 ];
 
-const OF: [(&str, bool); 2] = [("answer", false), ("item", true)];
+pub(in crate::plan) const OF: [(&str, bool); 2] = [("answer", false), ("item", true)];
 
 /// Reads the keys of a target that say what its answers mean.
 pub(super) fn read(table: &mut Cursor<'_>) -> Answers {

@@ -17,29 +17,29 @@ use crate::targets::feed::{
 
 /// The formats, by the word in `format`.
 #[derive(Clone, Copy, PartialEq)]
-enum Word {
+pub(in crate::plan) enum Word {
     Ndjson,
     Csv,
     Tsv,
     Xml,
 }
 
-const FORMATS: [(&str, Word); 4] = [
+pub(in crate::plan) const FORMATS: [(&str, Word); 4] = [
     ("ndjson", Word::Ndjson),
     ("csv", Word::Csv),
     ("tsv", Word::Tsv),
     ("xml", Word::Xml),
 ];
-const QUOTINGS: [(&str, Quoting); 3] = [
+pub(in crate::plan) const QUOTINGS: [(&str, Quoting); 3] = [
     ("needed", Quoting::Needed),
     ("always", Quoting::Always),
     ("never", Quoting::Never),
 ];
-const ENCODINGS: [(&str, Encoding); 2] = [
+pub(in crate::plan) const ENCODINGS: [(&str, Encoding); 2] = [
     ("utf-8", Encoding::Utf8),
     ("windows-1252", Encoding::Windows1252),
 ];
-const FORMULAS: [(&str, bool); 2] = [("plain", false), ("guarded", true)];
+pub(in crate::plan) const FORMULAS: [(&str, bool); 2] = [("plain", false), ("guarded", true)];
 
 /// Where Google Merchant Center has the elements `g:…`.
 const GOOGLE: &str = "http://base.google.com/ns/1.0";

@@ -17,8 +17,8 @@ use crate::targets::http::{Address, Auth, BadAddress, Connections, Egress, Optio
 /// The longest file of certificates.
 pub(in crate::plan) const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// Whether bodies are compressed.
-const COMPRESS: [(&str, bool); 2] = [("none", false), ("gzip", true)];
-pub(super) const EGRESS: [(&str, Egress); 2] =
+pub(in crate::plan) const COMPRESS: [(&str, bool); 2] = [("none", false), ("gzip", true)];
+pub(in crate::plan) const EGRESS: [(&str, Egress); 2] =
     [("private", Egress::Private), ("public", Egress::Public)];
 
 /// Reads the keys that all of these targets have.

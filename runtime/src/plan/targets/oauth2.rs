@@ -10,21 +10,21 @@ use crate::config::cursor::{Cursor, Field};
 use crate::targets::http::{Grant, OAuth2};
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub(in crate::plan) enum Kind {
     ClientCredentials,
     Password,
     RefreshToken,
 }
 
-const GRANTS: [(&str, Kind); 3] = [
+pub(in crate::plan) const GRANTS: [(&str, Kind); 3] = [
     ("client_credentials", Kind::ClientCredentials),
     ("password", Kind::Password),
     ("refresh_token", Kind::RefreshToken),
 ];
 /// Whether the client's id and secret are in the body.
-const CLIENT_AUTH: [(&str, bool); 2] = [("basic", false), ("body", true)];
+pub(in crate::plan) const CLIENT_AUTH: [(&str, bool); 2] = [("basic", false), ("body", true)];
 /// Whether the body is JSON.
-const BODIES: [(&str, bool); 2] = [("form", false), ("json", true)];
+pub(in crate::plan) const BODIES: [(&str, bool); 2] = [("form", false), ("json", true)];
 
 /// Reads `oauth2`; `None` after a complaint about a key that it requires.
 pub(super) fn read(table: &mut Cursor<'_>) -> Option<OAuth2> {

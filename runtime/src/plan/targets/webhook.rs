@@ -14,8 +14,10 @@ use crate::targets::Kind;
 use crate::targets::http::{Address, Method, Pointer};
 use crate::targets::webhook::{Format, Get, ItemForm, Options};
 
-const FORMATS: [(&str, Format); 2] = [("array", Format::Array), ("ndjson", Format::Ndjson)];
-const FORMS: [(&str, ItemForm); 2] = [("envelope", ItemForm::Envelope), ("bare", ItemForm::Bare)];
+pub(in crate::plan) const FORMATS: [(&str, Format); 2] =
+    [("array", Format::Array), ("ndjson", Format::Ndjson)];
+pub(in crate::plan) const FORMS: [(&str, ItemForm); 2] =
+    [("envelope", ItemForm::Envelope), ("bare", ItemForm::Bare)];
 
 /// The timeout of a notice, unless configured.
 const RECEIVER_TIMEOUT: Duration = Duration::from_secs(10);
