@@ -10,6 +10,7 @@
 
 mod forms;
 mod sections;
+mod sources;
 mod targets;
 
 use serde_json::{Value, json};

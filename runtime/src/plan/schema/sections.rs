@@ -6,6 +6,7 @@ use super::forms::{
     Keys, boolean, by_word, duration, either, hours, integer, list, map, number, one_of,
     one_or_list, secret, share, size, table, text,
 };
+use super::sources::source;
 use super::targets;
 use crate::config::VERSION;
 use crate::model::Lane;
@@ -105,6 +106,33 @@ fn server() -> Value {
             (
                 "admin_listen",
                 text("The address of all other routes; if omitted, they are on `listen` too."),
+            ),
+            (
+                "tls",
+                table(
+                    "The certificate of the listeners; if omitted, they speak HTTP without TLS.",
+                    &["cert", "key"],
+                    vec![
+                        (
+                            "cert",
+                            text(
+                                "The file with the certificate and those that vouch for it, in PEM.",
+                            ),
+                        ),
+                        ("key", secret("Its private key, in PEM.")),
+                    ],
+                ),
+            ),
+            (
+                "trusted_proxies",
+                list(
+                    "Proxies whose X-Forwarded-For is believed.",
+                    text("A network such as \"10.0.0.0/8\", or an address."),
+                ),
+            ),
+            (
+                "public_url",
+                text("Scheme and host under which others reach Weir through a proxy."),
             ),
             (
                 "reload",
@@ -288,7 +316,7 @@ fn plugin() -> Value {
     )
 }
 
-fn uses(what: &str) -> Value {
+pub(super) fn uses(what: &str) -> Value {
     let with_settings = table(
         "A plugin with settings of its own.",
         &["use"],
@@ -300,117 +328,6 @@ fn uses(what: &str) -> Value {
     list(
         what,
         either("A plugin.", text("The name of the plugin."), with_settings),
-    )
-}
-
-fn source() -> Value {
-    let id = table(
-        "Where events that are not CloudEvents have their id.",
-        &[],
-        vec![
-            ("header", text("A header of the request.")),
-            ("pointer", text("A JSON pointer into the event.")),
-        ],
-    );
-    table(
-        "A source of events.",
-        &[],
-        vec![
-            (
-                "owner",
-                text("The system whose facets it writes; if omitted, the name of the source."),
-            ),
-            (
-                "plugins",
-                uses("Event filters, then one mapper; if omitted, events are changes in JSON."),
-            ),
-            (
-                "split",
-                text(
-                    "How a body becomes events: \"xml:ELEMENT\", \"json:/pointer\", \"csv\" or \"lines\".",
-                ),
-            ),
-            (
-                "headers",
-                list(
-                    "HTTP headers that the plugins receive.",
-                    text("A name, or its beginning and a *."),
-                ),
-            ),
-            ("id", id),
-            ("verify", verify()),
-            (
-                "quiet",
-                duration("Without an event for this long, the source counts as silent."),
-            ),
-            ("body_max", size("The largest body, \"8MiB\" if omitted.")),
-            (
-                "accept_status",
-                integer(
-                    "The status when everything is durable, 202 if omitted.",
-                    200,
-                    202,
-                ),
-            ),
-        ],
-    )
-}
-
-/// How senders are verified.
-fn verify() -> Value {
-    let kind = || ("kind", text("How senders are verified."));
-    let several = |one: &'static str, all: &'static str, what: &str| {
-        [
-            (one, secret(what)),
-            (
-                all,
-                list("Several, all of them valid, for rotation.", secret(what)),
-            ),
-        ]
-    };
-    let with = |keys: Vec<(&'static str, Value)>| {
-        let mut all = vec![kind()];
-        all.extend(keys);
-        table("How senders are verified.", &["kind"], all)
-    };
-    let mut hmac: Keys = several("secret", "secrets", "The key of the signature.").into();
-    hmac.extend([
-        (
-            "preset",
-            one_of("What a known sender does.", &["shopify", "github"]),
-        ),
-        ("header", text("The header with the signature.")),
-        ("prefix", text("What stands before the signature.")),
-        (
-            "encoding",
-            one_of("How the signature is written.", &["hex", "base64"]),
-        ),
-    ]);
-    let kinds = [
-        ("none", with(Vec::new())),
-        (
-            "bearer",
-            with(several("token", "tokens", "The token.").into()),
-        ),
-        (
-            "standard-webhooks",
-            with(
-                several(
-                    "secret",
-                    "secrets",
-                    "whsec_…, or the sender's public key whpk_….",
-                )
-                .into(),
-            ),
-        ),
-        ("hmac", with(hmac)),
-    ];
-    let kinds = kinds.map(|(word, schema)| (word, schema.clone(), schema));
-    by_word(
-        "How senders are verified; required off loopback.",
-        "kind",
-        "bearer: a token in a header; hmac and standard-webhooks: a signature of the body; none: only on loopback.",
-        &kinds,
     )
 }
 

@@ -8,6 +8,8 @@ use super::*;
 /// What the reference leaves out or comments out, so that each table of the schema is read at least once.
 const MORE: &str = r#"
 config_version = 1
+[server]
+tls = { cert = "a.pem", key = "b" }
 [lanes]
 urgent = 16
 [plugins.a]
@@ -21,6 +23,25 @@ plugins = ["a", { use = "a", settings = {} }]
 verify = { kind = "hmac", header = "x", secrets = ["b"] }
 [sources.c]
 verify = { kind = "none" }
+[sources.d]
+verify = { kind = "hmac", header = "x", template = "{url}{body}", secret = "b" }
+[sources.e]
+verify = { kind = "token", header = "x", token = "a" }
+handshake = { kind = "meta", token = "a" }
+[sources.f]
+verify = { kind = "basic", user = "a", password = "b" }
+[sources.g]
+verify = { kind = "adyen", secret = "00" }
+[sources.h]
+verify = { kind = "contentful", secret = "a", timestamp = { tolerance = "1m" } }
+[sources.i]
+verify = { kind = "twilio", secret = "a", url = "http://a" }
+[sources.j]
+verify = { kind = "github", secret = "a", template = "{path}{body}" }
+split = "csv"
+csv = { delimiter = ";" }
+form = { field = "a" }
+reply = { status = 200 }
 [paces.a]
 rate = "1/s"
 [each.site.de]
