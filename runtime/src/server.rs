@@ -70,7 +70,7 @@ pub use self::backend::{
     Intake, Look, Operate, Operation, Page, QuarantineFilter, ReceiptQuery, RedriveRequest,
     RefusedFilter, Reply, Settle, Settled, Setup,
 };
-pub use self::intake::Requests;
+pub use self::intake::{PREFERS_SUMMARY, Requests};
 pub use self::problem::Problem;
 #[cfg(test)]
 pub(crate) use self::problem::TYPE_PREFIX;

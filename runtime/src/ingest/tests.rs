@@ -1,5 +1,6 @@
 //! Tests of whole requests against the store that is the specification.
 
+mod bodies;
 mod tapped;
 
 use std::collections::BTreeMap;
@@ -72,6 +73,9 @@ fn options() -> Options {
         verify: verify::Options::None,
         quiet: None,
         body_bytes_max: 200_000,
+        encoding: None,
+        form: form::Form::default(),
+        unreadable: false,
     }
 }
 
@@ -370,7 +374,7 @@ async fn an_unread_item_keeps_what_it_takes_to_read_it_again() {
     let store = memory();
     let source = Source::new(
         Options {
-            split: split::Split::Csv,
+            split: split::Split::Csv(split::Dialect::default()),
             headers: vec!["x-*".into()],
             ..options()
         },
@@ -413,7 +417,7 @@ async fn an_unread_item_keeps_what_it_takes_to_read_it_again() {
         let mut item = kept[0].event.event.clone();
         item.content_type = Some(content_type.into());
         item.data = Payload::Text(data.into());
-        envelope::read_again(&item, false).unwrap()
+        envelope::read_again(&options(), false, &item).unwrap()
     };
     let whole = r#"{"specversion":"1.0","id":"2","source":"/a","type":"t"}"#;
     let event = again("application/cloudevents+json", whole);

@@ -1,5 +1,7 @@
 //! Sources: the endpoints that accept events, and how their senders are verified.
 
+mod bodies;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,6 @@ use super::{Plugin, Source};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::text::suggestion;
 use crate::ingest::naming::{IdFrom, Naming};
-use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding};
 use crate::ingest::{self, BODY_BYTES_MAX};
 
@@ -50,13 +51,7 @@ fn source(
         }
         Some(owner.into())
     });
-    let split = table.take("split").and_then(|field| {
-        field.parsed(
-            "a way to split",
-            "write \"xml:ELEMENT\", \"json:/pointer\", \"csv\" or \"lines\"",
-            split,
-        )
-    });
+    let bodies = bodies::bodies(table);
     let headers = table
         .take("headers")
         .map(|field| field.list(|item| item.parsed("a header pattern", HEADERS, header_pattern)));
@@ -68,6 +63,8 @@ fn source(
         field.table(verify).flatten()
     });
     let (verify, mut naming) = verify.unwrap_or((verify::Options::None, Naming::default()));
+    // GitHub sends nothing again, whatever the answer was.
+    let sends_once = naming == Naming::github();
     naming.id = id.or(naming.id);
     let quiet = table.take("quiet").and_then(|field| {
         field.duration(Duration::from_secs(1)..=Duration::from_secs(365 * 86_400))
@@ -78,36 +75,20 @@ fn source(
     let options = ingest::Options {
         owner: owner.unwrap_or_else(|| name.clone()),
         name,
-        split: split.unwrap_or_default(),
+        split: bodies.split,
         headers: headers.unwrap_or_default(),
         naming,
         verify,
         quiet,
         body_bytes_max: body_max.unwrap_or(8 * 1024 * 1024),
+        encoding: bodies.encoding,
+        form: bodies.form,
+        unreadable: bodies.unreadable.unwrap_or(sends_once),
     };
-    let accept_status = table
-        .take("accept_status")
-        .and_then(|field| field.integer(200..=202))
-        .and_then(|status| u16::try_from(status).ok());
     Source {
         options,
         plugins: uses(table, notes, plugins, &[]),
-        accept_status: accept_status.unwrap_or(202),
-    }
-}
-
-fn split(text: &str) -> Option<Split> {
-    match text.split_once(':') {
-        None if text == "csv" => Some(Split::Csv),
-        None if text == "lines" => Some(Split::Lines),
-        Some(("xml", element)) => {
-            let right = |character: char| character.is_alphanumeric() || "_-.:".contains(character);
-            (!element.is_empty() && element.chars().all(right))
-                .then(|| Split::Xml(element.to_owned()))
-        }
-        Some(("json", pointer)) => (pointer.is_empty() || pointer.starts_with('/'))
-            .then(|| Split::Json(pointer.to_owned())),
-        _ => None,
+        reply: bodies::reply(table),
     }
 }
 

@@ -385,8 +385,10 @@ fn a_plan_is_shown_as_it_would_be_written() {
           },
           "sources": {
             "erp-conditions": {
-              "accept_status": 202,
               "body_max": "8MiB",
+              "csv": null,
+              "encoding": null,
+              "form": "payload",
               "headers": [
                 "x-sap-*"
               ],
@@ -408,7 +410,13 @@ fn a_plan_is_shown_as_it_would_be_written() {
                 }
               ],
               "quiet": "15m",
+              "reply": {
+                "body": null,
+                "status": 202,
+                "type": null
+              },
               "split": "xml:IDOC",
+              "unreadable": "reject",
               "verify": {
                 "kind": "standard-webhooks",
                 "secrets": [
@@ -417,27 +425,43 @@ fn a_plan_is_shown_as_it_would_be_written() {
               }
             },
             "oms": {
-              "accept_status": 202,
               "body_max": "8MiB",
+              "csv": null,
+              "encoding": null,
+              "form": "payload",
               "headers": [],
               "id": null,
               "owner": "oms",
               "plugins": [],
               "quiet": null,
+              "reply": {
+                "body": null,
+                "status": 202,
+                "type": null
+              },
               "split": null,
+              "unreadable": "reject",
               "verify": {
                 "kind": "none"
               }
             },
             "pim": {
-              "accept_status": 202,
               "body_max": "8MiB",
+              "csv": null,
+              "encoding": null,
+              "form": "payload",
               "headers": [],
               "id": null,
               "owner": "pim",
               "plugins": [],
               "quiet": null,
+              "reply": {
+                "body": null,
+                "status": 202,
+                "type": null
+              },
               "split": null,
+              "unreadable": "reject",
               "verify": {
                 "kind": "none"
               }
