@@ -55,7 +55,7 @@ pub use words::{
     Standing, State, Subscription, Withdrawals,
 };
 
-use crate::model::{EntityId, Lane, Sequence, Timestamp};
+use crate::model::{Arrival, EntityId, Lane, Timestamp};
 use graves::Graves;
 use lane::Places;
 use order::Order;
@@ -360,7 +360,7 @@ impl Index {
     pub fn apply(
         &mut self,
         change: Proposal<'_>,
-        arrival: Option<Sequence>,
+        arrival: Option<&Arrival>,
         now: Timestamp,
     ) -> Applied {
         let number = |number: u32| u16::try_from(number).expect("names are bounded");
@@ -414,6 +414,9 @@ impl Index {
 
         self.sequence += 1;
         self.clock.note(self.sequence, now);
+        if let Some(arrival) = arrival {
+            arrival.wrote(self.sequence);
+        }
         let version = change.version.or(known_version);
         let name = name.unwrap_or_else(|| number(self.names.number(change.facet)));
         let owner = owner.unwrap_or_else(|| number(self.names.number(change.owner)));

@@ -8,9 +8,9 @@
 //! 1. Reject it if it is too large, or if there is no memory for it now.
 //! 2. Reject it if its sender cannot be verified, on the raw bytes. A sender that only asks whether
 //!    somebody is there is answered ([`handshake`]), where that is configured.
-//! 3. Reject it if it cannot be cut into events. If only some items cannot be read, they are
-//!    *quarantined* (dead letter) as their bytes, and the others continue ([`envelope`] has the
-//!    rules).
+//! 3. Reject it if it cannot be cut into events, or keep it as it is if the source is configured so. If only
+//!    some items cannot be read, they are *quarantined* (dead letter) as their bytes, and the others continue
+//!    ([`envelope`] has the rules).
 //! 4. Each event goes through the source's plugins, and each change is checked. An event that fails
 //!    is quarantined too: kept with the reason, and the request still succeeds.
 //! 5. Commit everything and wait until it is durable. If the store does not take all of it, the
@@ -18,7 +18,9 @@
 
 mod activity;
 mod change;
+pub mod charset;
 pub mod envelope;
+pub mod form;
 pub mod handshake;
 pub mod http;
 mod incoming;
@@ -35,6 +37,7 @@ mod stretch;
 mod tapped;
 mod traced;
 mod unpack;
+mod unreadable;
 pub mod verify;
 
 use std::fmt;
@@ -49,6 +52,7 @@ pub use incoming::{Headers, Incoming};
 pub use named::Named;
 pub use preview::{Looked, Prospect};
 pub use source::Source;
+pub use unreadable::beginning;
 
 use crate::budget::Exhausted;
 use crate::model::{Event, Failure};
@@ -84,6 +88,13 @@ pub struct Options {
     pub quiet: Option<Duration>,
     /// The longest body, decompressed, in bytes; 8 MiB.
     pub body_bytes_max: u64,
+    /// The encoding of text about which nothing else says in which it is; `None` means UTF-8.
+    pub encoding: Option<charset::Charset>,
+    /// What the event of a form is.
+    pub form: form::Form,
+    /// Whether a body that cannot be read is kept in quarantine and answered like one that was taken, because
+    /// its sender would not send it again after a 400.
+    pub unreadable: bool,
 }
 
 /// A source's filters and mapper, as ingest sees them: events in, one verdict each out, in order.
@@ -275,6 +286,25 @@ impl Rejection {
             | Rejection::QuarantineFull { taken }
             | Rejection::Unavailable { taken, .. } => Some(taken),
             _ => None,
+        }
+    }
+
+    /// What is wrong with the request, as the failure of what it contains.
+    pub(crate) fn into_failure(self) -> Failure {
+        match self {
+            Rejection::Malformed { failure, .. } => failure,
+            other => Failure::new(other.code(), other.to_string()),
+        }
+    }
+
+    /// The same with another failure, if the request is malformed.
+    fn with_failure(self, change: impl FnOnce(Failure) -> Failure) -> Rejection {
+        match self {
+            Rejection::Malformed { failure, problems } => Rejection::Malformed {
+                failure: change(failure),
+                problems,
+            },
+            other => other,
         }
     }
 

@@ -55,13 +55,21 @@ pub mod ingest {
     pub mod envelope {
         pub use crate::ingest::envelope::{ATTRIBUTES_MAX, open};
     }
+    /// Encodings.
+    pub mod charset {
+        pub use crate::ingest::charset::Charset;
+    }
+    /// Forms.
+    pub mod form {
+        pub use crate::ingest::form::Form;
+    }
     /// The ids and types of events.
     pub mod naming {
         pub use crate::ingest::naming::Naming;
     }
     /// Splitting bodies.
     pub mod split {
-        pub use crate::ingest::split::Split;
+        pub use crate::ingest::split::{Dialect, Split};
     }
     /// Verifying senders.
     pub mod verify {
@@ -72,8 +80,9 @@ pub mod ingest {
 /// The values (all).
 pub mod model {
     pub use crate::model::{
-        Change, Entity, EntityId, EntityType, Event, FACETS_MAX, Facet, FacetRule, Failure, Lane,
-        Ordinal, Payload, Rendering, Sequence, Timestamp, Trace, Track, View,
+        Arrival, Change, Entity, EntityId, EntityType, Event, FACETS_MAX, Facet, FacetRule,
+        Failure, Lane, Ordinal, Payload, Redrive, Rendering, Sequence, Timestamp, Trace, Track,
+        View,
     };
 }
 

@@ -4,12 +4,14 @@
 //! The store, the plugin interface and the HTTP routes each convert between these types and their
 //! own form (bytes, WIT records, JSON) at their own boundary, so no such form appears here.
 
+mod arrival;
 mod digest;
 mod trace;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::arrival::{Arrival, Redrive};
 pub use self::digest::PartsDigest;
 pub use self::trace::Trace;
 

@@ -285,8 +285,35 @@ pub struct Source {
     pub options: ingest::Options,
     /// Its event filters, then at most one mapper.
     pub plugins: Vec<Use>,
-    /// The status of the response to a request that was taken: 200, 201 or 202.
-    pub accept_status: u16,
+    /// The response to a request that was taken.
+    pub reply: Reply,
+}
+
+/// The response to a request that was taken, as the source's senders want it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Its status: 200, 201, 202 or 204.
+    pub status: u16,
+    /// Its body; `None` means a summary of the request, or with 204 nothing.
+    pub body: Option<ReplyBody>,
+}
+
+impl Default for Reply {
+    fn default() -> Reply {
+        Reply {
+            status: 202,
+            body: None,
+        }
+    }
+}
+
+/// A body that is the same for all requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyBody {
+    /// Its media type.
+    pub media_type: String,
+    /// Its text.
+    pub text: String,
 }
 
 /// A channel with its plugins.

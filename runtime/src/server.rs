@@ -71,7 +71,7 @@ pub use self::backend::{
     IngestRequest, Intake, Look, Operate, Operation, Page, QuarantineFilter, ReceiptQuery,
     RedriveRequest, RefusedFilter, Reply, STATES, Settle, Settled, Setup, StateQuery,
 };
-pub use self::intake::Requests;
+pub use self::intake::{PREFERS_SUMMARY, Requests};
 pub use self::problem::Problem;
 #[cfg(test)]
 pub(crate) use self::problem::TYPE_PREFIX;

@@ -44,7 +44,9 @@ pub use crate::index::{
     Debounce, Ending, Holds, Joined, Lease, NAMES_MAX, OldestOwed, Owed, Parked, Settlement,
     Standing, State, Subscription, Walked, Withdrawals,
 };
-use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
+use crate::model::{
+    Arrival, Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track,
+};
 
 /// The kind of store that [`open`] opens, as `[store] kind` names it.
 pub const KIND: &str = "sled";
@@ -131,9 +133,9 @@ pub struct Commit {
     /// repeated event within the window is not applied again. The identity of a redriven event is
     /// remembered, but does not make it a repetition.
     pub identity: Option<Identity>,
-    /// For an event redriven from quarantine: the sequence it had on arrival. Its changes lose
-    /// against facets that have changed since.
-    pub arrival: Option<Sequence>,
+    /// For an event redriven from quarantine: when it arrived. Its changes lose against facets that
+    /// have changed since.
+    pub arrival: Option<Arrival>,
     /// Its effect on the store.
     pub effect: Effect,
 }
@@ -221,6 +223,11 @@ pub struct Quarantined {
     /// True for an item of a request that could not be read as an event. The data of `event` is then
     /// the bytes of the item, and a redrive reads them again.
     pub unread: bool,
+    /// Whether what could not be read is the whole body of a request.
+    pub whole: bool,
+    /// When it arrived, if its place in quarantine says another time: it was read from a body that had
+    /// been kept there.
+    pub arrived: Option<Sequence>,
     /// The lane of the request (`?lane=`), so that a redrive uses the same one.
     pub lane: Option<Lane>,
     /// Why it was kept.
@@ -247,7 +254,7 @@ impl Quarantined {
         } = &self.event;
         let mut digest = crate::model::PartsDigest::new();
         digest
-            .number(u64::from(self.unread))
+            .number(u64::from(self.unread) + u64::from(self.whole))
             .number(self.lane.map_or(u64::MAX, |lane| lane.index() as u64))
             .part(origin)
             .part(if origin.is_empty() { "" } else { id })

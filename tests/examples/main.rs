@@ -76,6 +76,14 @@ fn the_guide_for_operators_runs_on_the_first_webhook() {
 }
 
 #[test]
+fn the_guide_for_senders_runs_on_the_first_webhook() {
+    let mut story = Story::read("first-webhook");
+    story.follow("runtime/docs/sending.md");
+    story.configure("runtime/docs/sending.md");
+    story.play();
+}
+
+#[test]
 fn the_backups_of_the_guide_for_installing_are_made_and_restored() {
     let mut story = Story::read("first-webhook");
     story.follow("runtime/docs/install.md");
@@ -172,6 +180,7 @@ fn the_links_of_the_readmes_lead_somewhere() {
         "runtime/docs/watching.md",
         "runtime/docs/receiving.md",
         "runtime/docs/senders.md",
+        "runtime/docs/sending.md",
         "runtime/docs/postgres.md",
         "runtime/docs/search.md",
         "runtime/docs/feeds.md",
@@ -263,6 +272,15 @@ impl Story {
         let text = std::fs::read_to_string(repository().join(document)).expect("the document");
         let port = self.url.rsplit(':').next().unwrap_or_default();
         self.blocks = readme::blocks(&text.replace("7700", port));
+    }
+
+    /// Adds what another document configures to the example's configuration.
+    fn configure(&self, document: &str) {
+        let text = std::fs::read_to_string(repository().join(document)).expect("the document");
+        let file = self.folder.join("weir.toml");
+        let before = std::fs::read_to_string(&file).expect("a configuration");
+        let added = readme::configuration(&text);
+        std::fs::write(&file, format!("{before}\n{added}")).expect("written");
     }
 
     /// Does what a reader would do.

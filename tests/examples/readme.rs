@@ -76,6 +76,15 @@ pub(crate) fn blocks(readme: &str) -> Vec<Block> {
     blocks
 }
 
+/// All blocks with a fence `toml`, one behind the other.
+pub(crate) fn configuration(readme: &str) -> String {
+    let blocks = readme.split("```toml\n").skip(1);
+    blocks
+        .filter_map(|rest| rest.split("```").next())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
 fn name(word: &str, at: usize) -> String {
     word.strip_prefix("terminal=")
         .unwrap_or_else(|| panic!("line {}: {word:?} is not terminal=NAME", at + 1))

@@ -6,6 +6,7 @@ mod support;
 
 mod access;
 mod author;
+mod bodies;
 mod bus;
 mod catalog;
 mod console;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use weir::inside::index::value_hash;
 use weir::inside::model::{
-    EntityId, Event, FACETS_MAX, Failure, Lane, Payload, Sequence, Timestamp, Track,
+    Arrival, EntityId, Event, FACETS_MAX, Failure, Lane, Payload, Redrive, Sequence, Timestamp,
+    Track,
 };
 use weir::inside::store::memory::Memory;
 use weir::inside::store::{
@@ -75,6 +76,8 @@ fn aside(code: &str) -> Effect {
     Effect::Quarantine(Box::new(Quarantined {
         event,
         unread: false,
+        whole: true,
+        arrived: Some(Sequence(3)),
         lane: Some(Lane::Bulk),
         failure,
         plugin: Some("erp@3fa9c1b2d0e4".into()),
@@ -386,7 +389,7 @@ fn an_id_that_comes_with_another_content_is_told_apart_from_a_repetition() {
         );
         assert_eq!(value(store, "lamp", "price").as_deref(), Some("5"));
         let redriven = Commit {
-            arrival: Some(Sequence(99)),
+            arrival: Some(Arrival::of(Sequence(99))),
             ..commit(6)
         };
         assert!(
@@ -484,7 +487,7 @@ fn an_event_that_arrives_again_is_kept_once_as_its_last_arrival() {
 
         // A redrive fails: the count stays. It fails late, when the event has arrived once more.
         let failed = |arrival| Commit {
-            arrival: Some(arrival),
+            arrival: Some(Arrival::of(arrival)),
             ..sent(4, "one")
         };
         let again = commit_all(store, vec![failed(last), sent(6, "one"), failed(last)]).verdicts;
@@ -687,7 +690,7 @@ fn what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer() {
         let redriven = commit_all(
             store,
             vec![Commit {
-                arrival: Some(one),
+                arrival: Some(Arrival::of(one)),
                 ..event(changes)
             }],
         )
@@ -705,7 +708,7 @@ fn what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer() {
             "{redriven:?}"
         );
         let again = Commit {
-            arrival: Some(two),
+            arrival: Some(Arrival::of(two)),
             ..set_aside("four")
         };
         assert_eq!(
@@ -730,6 +733,56 @@ fn what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer() {
             ),
             (1, "four", 1)
         );
+    });
+}
+
+/// Two prices of a product were redriven together, and the older one stayed: it had been written a moment before,
+/// so the newer one counted as overtaken.
+#[test]
+fn of_events_redriven_together_the_one_that_arrived_last_counts() {
+    check(|subject| {
+        let store = subject.store();
+        let head = commit_all(
+            store,
+            vec![event(vec![change("lamp", "price", Some("1"), None)])],
+        );
+        let (early, late) = (head.sequence, Sequence(head.sequence.0 + 1));
+        // Takes the sequence `late`, as an event does that is quarantined.
+        put(store, "bowl", "price", Some("1"), None);
+        put(store, "lamp", "stock", Some("9"), None);
+        let redrive = Redrive::default();
+        let redriven = |arrived, facet: &str, value: &str| Commit {
+            arrival: Some(Arrival {
+                sequence: arrived,
+                place: None,
+                redrive: redrive.clone(),
+            }),
+            ..event(vec![change("lamp", facet, Some(value), None)])
+        };
+        let stale = |commit: Commit| match commit_all(store, vec![commit]).verdicts[..] {
+            [Verdict::Accepted { stale, .. }] => stale == 1,
+            ref other => panic!("{other:?}"),
+        };
+        assert!(!stale(redriven(late, "price", "2")));
+        assert!(
+            !stale(redriven(late, "price", "3")),
+            "they arrived together"
+        );
+        assert!(
+            stale(redriven(early, "price", "4")),
+            "this one arrived before"
+        );
+        assert!(
+            stale(redriven(late, "stock", "5")),
+            "this one was overtaken"
+        );
+        let alone = Commit {
+            arrival: Some(Arrival::of(late)),
+            ..event(vec![change("lamp", "price", Some("6"), None)])
+        };
+        assert!(stale(alone), "another redrive has changed it since");
+        assert_eq!(value(store, "lamp", "price").as_deref(), Some("3"));
+        assert_eq!(value(store, "lamp", "stock").as_deref(), Some("9"));
     });
 }
 
@@ -764,8 +817,8 @@ fn what_fails_again_for_a_shorter_reason_can_still_be_read() {
         commit_all(
             store,
             vec![
-                set_aside(40_000, Some(arrival)),
-                set_aside(10, Some(arrival)),
+                set_aside(40_000, Some(Arrival::of(arrival))),
+                set_aside(10, Some(Arrival::of(arrival))),
             ],
         );
         subject.crash();

@@ -71,6 +71,8 @@ fn aside(number: usize) -> Effect {
     Effect::Quarantine(Box::new(Quarantined {
         event,
         unread: false,
+        whole: false,
+        arrived: None,
         lane: None,
         failure: Failure::new("plugin", "It broke."),
         plugin: None,

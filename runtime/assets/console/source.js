@@ -66,8 +66,8 @@ function quarantined(it, name, again) {
     return said;
   };
   return el("details", {}, el("summary", {}, other(it.code), ": ", other(it.detail), " ", el("small", {}, `sequence ${it.sequence}, `, when(it.time), Number(it.count) > 1 ? `, ${it.count} times` : "")),
-    facts([["Plugin", it.plugin && other(it.plugin)], ["Id", event.id && other(event.id)], ["Type", event.type && other(event.type)], ["From", event.source && other(event.source)], ["Media type", event.content_type && other(event.content_type)]]),
-    shown(event.data ?? event.data_base64 ?? "", event.cut, "event", route(["sources", name, "quarantine"], { sequence: it.sequence, data: true })),
+    facts([["Plugin", it.plugin && other(it.plugin)], ["Id", event.id && other(event.id)], ["Type", event.type && other(event.type)], ["From", event.source && other(event.source)], ["Media type", event.content_type && other(event.content_type)], ["Kept as", it.body && "the body of a request, which could not be read"]]),
+    shown(it.text ?? event.data ?? event.data_base64 ?? "", it.text === undefined ? event.cut : undefined, "event", route(["sources", name, "quarantine"], { sequence: it.sequence, data: true })),
     el("span", { class: "actions" },
       button("Redrive this event", { quiet: true, run: one("POST", ["redrive"], "It was given to the plugins again.") }),
       button("Drop this event", { quiet: true, sure: "Its changes are lost, unless its sender sends it again.", run: one("DELETE", [], "It is dropped.") })));

@@ -238,7 +238,7 @@ impl Inner {
                 activity.record_with(recorder);
             }
             activity.trace_with(self.traces.clone());
-            let accept_status = source.accept_status;
+            let reply = source.reply.clone();
             let source = Source::new(
                 source.options.clone(),
                 chain,
@@ -248,7 +248,7 @@ impl Inner {
             );
             let made = HttpIntake {
                 source,
-                accept_status,
+                reply,
                 requests,
                 since,
             };

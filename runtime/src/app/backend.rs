@@ -377,7 +377,8 @@ impl Operate for Inner {
         page: &'a Page,
     ) -> Reply<'a, List<QuarantineView>> {
         Box::pin(async move {
-            self.known_source(source)?;
+            let running = self.known_source(source)?;
+            let encoding = running.source.options().encoding;
             let after = page
                 .after
                 .as_deref()
@@ -396,7 +397,10 @@ impl Operate for Inner {
                 .filter(|_| more)
                 .map(|event| event.sequence.to_string());
             Ok(List {
-                items: found.iter().map(views::quarantined).collect(),
+                items: found
+                    .iter()
+                    .map(|event| views::quarantined(event, encoding))
+                    .collect(),
                 next,
             })
         })

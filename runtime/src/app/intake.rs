@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::now;
 use crate::ingest::{self, Incoming, Rejection, Source, Summary, handshake, http};
 use crate::model::{EntityId, Sequence, Timestamp};
+use crate::plan;
 use crate::server::views::{Accepted, ChangeCounts, EventCounts, EventProblem, NamedEntity};
 use crate::server::{
     Asked, Challenged, HeaderMap, IngestRequest, Intake, Problem, Reply, Requests, Settled,
@@ -16,8 +17,8 @@ use crate::server::{
 pub(crate) struct HttpIntake {
     /// The source.
     pub(crate) source: Source,
-    /// The status of the response to a request that was taken.
-    pub(crate) accept_status: u16,
+    /// The response to a request that was taken.
+    pub(crate) reply: plan::Reply,
     /// Its requests by status.
     pub(crate) requests: Arc<Requests>,
     /// When the source came into the configuration, or Weir was started.
@@ -40,8 +41,8 @@ impl Intake for HttpIntake {
         self.source.options().body_bytes_max
     }
 
-    fn accept_status(&self) -> u16 {
-        self.accept_status
+    fn reply(&self) -> &plan::Reply {
+        &self.reply
     }
 
     fn admit(&self, target: &str, headers: &HeaderMap) -> Result<(), Problem> {

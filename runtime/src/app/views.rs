@@ -12,7 +12,8 @@ use super::sweeps::Sweeps;
 use crate::dispatch::latency::Latency;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS};
 use crate::dispatch::{Channel, Flow, Preview, PreviewVerdict, status};
-use crate::ingest::{Counts, EventCounts};
+use crate::ingest::charset::Charset;
+use crate::ingest::{self, Counts, EventCounts};
 use crate::model::{Entity, EntityId, Lane, Timestamp};
 use crate::plugin::{Component, figures};
 use crate::server::views::{
@@ -313,7 +314,8 @@ pub(super) fn refused(refused: Refused) -> RefusedView {
     }
 }
 
-pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
+/// `encoding` is that of the source.
+pub(super) fn quarantined(event: &QuarantinedEvent, encoding: Option<Charset>) -> QuarantineView {
     QuarantineView {
         sequence: event.sequence.0,
         time: event.time.into(),
@@ -323,6 +325,8 @@ pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
         detail: event.event.failure.message.clone(),
         plugin: event.event.plugin.clone(),
         unread: event.event.unread,
+        body: event.event.whole,
+        text: ingest::beginning(&event.event.event, encoding),
         event: EventView::of(&event.event.event),
     }
 }

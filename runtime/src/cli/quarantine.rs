@@ -1,6 +1,8 @@
 //! `weir quarantine`: events set aside, because a plugin or a check failed on them (dead letters of
 //! a source).
 
+mod show;
+
 use clap::{Args, Subcommand};
 
 use super::client::{Client, Remote, path, pretty, with_query};
@@ -34,6 +36,15 @@ pub(super) enum QuarantineCommand {
         /// At most N
         #[arg(long, default_value_t = 100)]
         limit: usize,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Show one event: why it is kept, and its data as text
+    Show {
+        /// The source
+        source: String,
+        /// Its sequence, as `weir quarantine list` shows it
+        sequence: u64,
         #[command(flatten)]
         remote: Remote,
     },
@@ -134,6 +145,11 @@ pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Command
             }
             Ok(true)
         }
+        QuarantineCommand::Show {
+            source,
+            sequence,
+            remote,
+        } => show::run(&source, sequence, &remote, out).await,
         QuarantineCommand::Redrive { which, limit } => redrive(&which, limit, out).await,
         QuarantineCommand::Drop(which) => {
             job::dropped(&which.remote, &which.path("", &[]), which.all, out).await

@@ -20,6 +20,7 @@ use super::{CommandResult, Failure};
 use crate::config::scalar;
 use crate::ingest::verify::{Content, Scheme, presets};
 use crate::model::Timestamp;
+use crate::server::PREFERS_SUMMARY;
 use crate::server::views::Accepted;
 use crate::signature::{SecretError, SigningKey};
 
@@ -119,7 +120,10 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> CommandResult {
         for part in parts(&content, &content_type) {
             let first = part.first;
             let body = content.slice(part.bytes);
-            let headers = with(headers(&content_type, &proof, &body)?, &more);
+            let mut headers = with(headers(&content_type, &proof, &body)?, &more);
+            // A source may answer its senders something else.
+            let summary = HeaderValue::from_static(PREFERS_SUMMARY);
+            headers.push((HeaderName::from_static("prefer"), summary));
             let response = client.request(Method::POST, &target, headers, body).await?;
             if args.json {
                 responses.push(json!({ "file": file.display().to_string(), "first": first, "answer": response.read::<Value>()? }));

@@ -1,6 +1,6 @@
 //! How a change relates to what is stored of its facet: whether it is older, the same, or new.
 
-use crate::model::Sequence;
+use crate::model::Arrival;
 
 /// What is stored of the facet that a change is about.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +24,12 @@ pub enum Relation {
     New,
 }
 
-/// Compares a change with what is stored of its facet. `arrival` is the sequence at which a redriven event
-/// first arrived.
+/// Compares a change with what is stored of its facet. `arrival` is that of a redriven event.
 pub fn relation(
     stored: Option<Stored>,
     version: Option<u64>,
     deletes: bool,
-    arrival: Option<Sequence>,
+    arrival: Option<&Arrival>,
 ) -> Relation {
     let Some(stored) = stored else {
         // A deletion that arrives before the value it deletes must be remembered if it has a version to
@@ -40,7 +39,7 @@ pub fn relation(
             false => Relation::New,
         };
     };
-    let overtaken = arrival.is_some_and(|arrival| stored.sequence > arrival.0);
+    let overtaken = arrival.is_some_and(|arrival| arrival.is_overtaken(stored.sequence));
     let older = version
         .zip(stored.version)
         .is_some_and(|(new, known)| new < known);

@@ -1,6 +1,6 @@
 //! Turns a request into events, from CloudEvents and other formats.
 //!
-//! It reads CloudEvents 1.0.2 in its three modes, NDJSON, and any other body, which is cut as the
+//! It reads CloudEvents 1.0.2 in its three modes, NDJSON, forms, and any other body, which is cut as the
 //! source is configured. JSON with `specversion` is a CloudEvent also where its media type is plain
 //! JSON. Two rules decide whether a whole request is rejected or one of its items
 //! is reported:
@@ -9,11 +9,12 @@
 //!   breaks off) is malformed as a whole.
 //! * An item that cannot be understood is kept as its bytes with the reason (*unread*), and the
 //!   others continue. If no item can be understood, the request is malformed as a whole, with the
-//!   first item's reason, and nothing is kept. This also covers a request with one event.
+//!   first item's reason, and nothing is kept. This also covers a request with one event. A source
+//!   whose sender would not send it again keeps it all the same ([`super::unreadable`]).
 //!
 //! Data that is declared as JSON is checked to be JSON and passed on unchanged, with its numbers,
-//! order and spelling. XML and other formats are left to the plugins unless they have to be cut
-//! here. No input makes this file panic.
+//! order and spelling. JSON is UTF-8; other text may be in another encoding, and becomes UTF-8. XML and
+//! other formats are left to the plugins unless they have to be cut here. No input makes this file panic.
 
 mod cloudevent;
 
@@ -21,10 +22,11 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use self::cloudevent::{binary, invalid, is_binary, structured, unsupported};
+use super::charset::{self, Claims, Text};
 use super::media::{self, Media};
 use super::naming::Names;
 use super::split::{self, Spoilt};
-use super::{Headers, ItemProblem, Options, PROBLEMS_MAX, Rejection, json};
+use super::{Headers, ItemProblem, Options, PROBLEMS_MAX, Rejection, form, json};
 use crate::budget::Reservation;
 use crate::model::{Event, Failure, Payload};
 
@@ -64,6 +66,8 @@ pub struct Unread {
     pub item: Event,
     /// Why it could not be read.
     pub failure: Failure,
+    /// Whether it is the whole body, which [`super::unreadable`] reads again.
+    pub whole: bool,
 }
 
 /// Cuts a request into events. `all_json` means that the source has no mapper, so that all data
@@ -101,7 +105,9 @@ pub fn open(
         reservation,
     };
     let mut collector = Collector {
+        options,
         all_json,
+        media: media.as_ref(),
         passed_on,
         names: Names::read(&options.naming, headers),
         opened: Opened::default(),
@@ -119,20 +125,29 @@ pub fn open(
             return Err(unsupported(essence));
         }
         _ if is_binary(headers) => {
-            let event = binary(headers, content_type, body)?;
+            let (content_type, data) = collector.readable(content_type, body)?;
+            let event = binary(headers, content_type, data)?;
             check_data(&event, all_json)?;
             collector.event(event)?;
         }
         _ if media::is_lines_of_json(essence) => {
-            collector.plain(&split::Split::Lines, Some("application/json"), body)?
+            let lines = split::Split::Lines;
+            collector.pieces(&lines, Some("application/json".into()), Text::utf8(&body))?;
         }
-        _ => collector.plain(&options.split, content_type.as_deref(), body)?,
+        _ if essence.starts_with("multipart/") => return Err(multipart(essence)),
+        _ if form::is_form(&options.form, &options.split, media.as_ref(), &body) => {
+            collector.form(&body)?;
+        }
+        _ => collector.plain(content_type, body)?,
     }
     collector.finish()
 }
 
 struct Collector<'a> {
+    options: &'a Options,
     all_json: bool,
+    /// The media type of the request.
+    media: Option<&'a Media>,
     passed_on: Vec<(String, String)>,
     /// The names of events that are not CloudEvents.
     names: Names<'a>,
@@ -160,6 +175,7 @@ impl Collector<'_> {
             index,
             item,
             failure,
+            whole: false,
         };
         self.opened.unread.push(unread);
         Ok(())
@@ -198,9 +214,89 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Takes a body that is one event, or what CloudEvents it contains without saying so.
-    fn whole(&mut self, content_type: Option<&str>, body: Bytes) -> Result<(), Rejection> {
-        let mut event = Event::plain(content_type, Payload::received(body.into()));
+    /// What is said about the encoding of the body.
+    fn claims(&self) -> Claims<'_> {
+        Claims::of(self.media, self.options.encoding)
+    }
+
+    /// Data with its media type. Text in another encoding becomes UTF-8; JSON, text in UTF-8, and what is not said
+    /// to be text stay as they were sent.
+    fn readable(
+        &mut self,
+        content_type: Option<String>,
+        body: Bytes,
+    ) -> Result<(Option<String>, Payload), Rejection> {
+        let may_be_text = self.media.is_none_or(|media| {
+            !media.is_json()
+                && (media.is_text() || media.charset.is_some() || self.options.encoding.is_some())
+        });
+        if may_be_text {
+            let text = Text::of(&body, self.claims())?;
+            if !text.is_utf8() {
+                let decoded = charset::declared_as_utf8(self.decode(text)?);
+                let content_type = content_type.map(|written| media::as_utf8(&written));
+                return Ok((content_type, Payload::Text(decoded)));
+            }
+        }
+        Ok((content_type, Payload::received(body.into())))
+    }
+
+    /// All of a text that is not UTF-8, which takes memory of its own.
+    fn decode(&mut self, text: Text<'_>) -> Result<String, Rejection> {
+        let (mut whole, weight) = (String::new(), &mut self.weight);
+        text.decode(&mut |piece| {
+            let before = whole.capacity();
+            if before - whole.len() < piece.len() {
+                // As much as the text will take when it grows.
+                weight.hold(before.max(piece.len()) as u64)?;
+            }
+            whole.push_str(piece);
+            Ok(())
+        })?;
+        Ok(whole)
+    }
+
+    /// Takes what a form contains.
+    fn form(&mut self, body: &[u8]) -> Result<(), Rejection> {
+        let form::Content { media_type, text } =
+            form::open(&self.options.form, body, self.claims())?;
+        self.weight.hold(text.len() as u64)?;
+        if self.options.split == split::Split::Whole {
+            return self.whole(Some(media_type), Payload::Text(text));
+        }
+        let text = Text::utf8(text.as_bytes());
+        self.pieces(&self.options.split, Some(media_type.to_owned()), text)
+    }
+
+    /// Takes a body that is not a CloudEvent. Its events have an identity if the source says where
+    /// their id is.
+    fn plain(&mut self, content_type: Option<String>, body: Bytes) -> Result<(), Rejection> {
+        let split = &self.options.split;
+        if *split == split::Split::Whole {
+            if body.is_empty() {
+                return Err(Failure::new("empty-body", "the body is empty; send an event").into());
+            }
+            let (content_type, data) = self.readable(content_type, body)?;
+            return self.whole(content_type.as_deref(), data);
+        }
+        if matches!(split, split::Split::Json(_)) {
+            return self.pieces(split, content_type, Text::utf8(&body));
+        }
+        let text = Text::of(&body, self.claims())?;
+        let content_type = match text.is_utf8() {
+            true => content_type,
+            false => content_type.map(|written| media::as_utf8(&written)),
+        };
+        if matches!(split, split::Split::Xml(_)) && !text.is_utf8() {
+            let decoded = self.decode(text)?;
+            return self.pieces(split, content_type, Text::utf8(decoded.as_bytes()));
+        }
+        self.pieces(split, content_type, text)
+    }
+
+    /// Takes data that is one event, or what CloudEvents it contains without saying so.
+    fn whole(&mut self, content_type: Option<&str>, data: Payload) -> Result<(), Rejection> {
+        let mut event = Event::plain(content_type, data);
         match self.undeclared(&event) {
             Some(Undeclared::One(text)) => {
                 let event = structured(text, self.all_json)?;
@@ -226,22 +322,15 @@ impl Collector<'_> {
             .flatten()
     }
 
-    /// Cuts a body that is not a CloudEvent. Its events have an identity if the source says where
-    /// their id is.
-    fn plain(
+    /// Takes the pieces of a text.
+    fn pieces(
         &mut self,
         split: &split::Split,
-        content_type: Option<&str>,
-        body: Bytes,
+        content_type: Option<String>,
+        text: Text<'_>,
     ) -> Result<(), Rejection> {
-        if *split == split::Split::Whole {
-            if body.is_empty() {
-                return Err(Failure::new("empty-body", "the body is empty; send an event").into());
-            }
-            return self.whole(content_type, body);
-        }
-        let content_type = split.content_type().or(content_type);
-        split::cut(split, &body, &mut |piece| match piece {
+        let content_type = split.content_type().or(content_type.as_deref());
+        split::cut(split, text, &mut |piece| match piece {
             Ok(text) => self.piece(Event::plain(content_type, Payload::Text(text))),
             Err(Spoilt {
                 bytes,
@@ -276,7 +365,8 @@ impl Collector<'_> {
     }
 
     fn finish(self) -> Result<Opened, Rejection> {
-        if self.opened.events.is_empty() && !self.opened.unread.is_empty() {
+        let nothing = self.opened.events.is_empty() && !self.opened.unread.is_empty();
+        if nothing && !self.options.unreadable {
             return Err(nothing_readable(self.opened.unread));
         }
         Ok(self.opened)
@@ -329,22 +419,61 @@ fn nothing_readable(unread: Vec<Unread>) -> Rejection {
     Rejection::Malformed { failure, problems }
 }
 
+fn multipart(essence: &str) -> Rejection {
+    let detail = format!(
+        "`{essence}` is not understood; send the event as the body, or as `application/x-www-form-urlencoded`"
+    );
+    Rejection::UnsupportedMediaType { detail }
+}
+
 /// Reads an unread item from quarantine again, by the rules of now: Weir may have become a newer
-/// one, and the source may have got a mapper. `all_json` is as for [`open`].
+/// one, and the source may have got a mapper, or another encoding. `all_json` is as for [`open`].
 ///
 /// # Errors
 /// Why it still cannot be read.
-pub(super) fn read_again(item: &Event, all_json: bool) -> Result<Event, Failure> {
-    let text = json::text(item.data.as_bytes())?;
+pub(super) fn read_again(
+    options: &Options,
+    all_json: bool,
+    item: &Event,
+) -> Result<Event, Failure> {
+    let bytes = item.data.as_bytes();
     let plain = |text: String, content_type: Option<&str>| -> Result<Event, Failure> {
         let event = Event::plain(content_type, Payload::Text(text));
         check_data(&event, all_json)?;
         Ok(event)
     };
+    let media = item.content_type.as_deref().and_then(Media::parse);
+    let text = || {
+        let claims = Claims::of(media.as_ref(), options.encoding);
+        Text::of(bytes, claims).map_err(Rejection::into_failure)
+    };
     let mut event = match item.content_type.as_deref() {
-        Some(STRUCTURED) => structured(text, all_json)?,
-        Some(split::CSV_RECORD) => plain(split::record(text)?, split::Split::Csv.content_type())?,
-        content_type => plain(text.to_owned(), content_type)?,
+        Some(STRUCTURED) => structured(json::text(bytes)?, all_json)?,
+        Some(written) if written.starts_with(split::CSV_RECORD) => {
+            let dialect = match options.split {
+                split::Split::Csv(dialect) => dialect,
+                _ => split::Dialect::default(),
+            };
+            let object = split::record(dialect, text()?)?;
+            plain(object, Some("application/json"))?
+        }
+        content_type if media.as_ref().is_some_and(Media::is_json) => {
+            plain(json::text(bytes)?.to_owned(), content_type)?
+        }
+        content_type => {
+            let text = text()?;
+            if text.is_utf8() {
+                plain(json::text(text.bytes())?.to_owned(), content_type)?
+            } else {
+                let mut whole = String::new();
+                let read = text.decode(&mut |piece| {
+                    whole.push_str(piece);
+                    Ok(())
+                });
+                read.map_err(Rejection::into_failure)?;
+                plain(whole, content_type.map(media::as_utf8).as_deref())?
+            }
+        }
     };
     event.attributes.extend(item.attributes.iter().cloned());
     if event.id.is_empty() {
@@ -366,6 +495,13 @@ struct Weight<'a> {
 }
 
 impl Weight<'_> {
+    /// Takes memory for something besides the events.
+    fn hold(&mut self, bytes: u64) -> Result<(), Rejection> {
+        self.held += bytes;
+        let all = self.held + self.bytes + self.overhead;
+        Ok(self.reservation.grow_to(all)?)
+    }
+
     fn add(&mut self, event: &Event) -> Result<(), Rejection> {
         let attributes: usize = event
             .attributes
@@ -427,7 +563,7 @@ fn without_mapper(failure: Failure) -> Failure {
 }
 
 /// The headers that a source passes on, as attributes; `ce-` headers belong to the envelope.
-fn passed_on(patterns: &[String], headers: &Headers) -> Vec<(String, String)> {
+pub(super) fn passed_on(patterns: &[String], headers: &Headers) -> Vec<(String, String)> {
     let let_through = |name: &str| {
         let exact = patterns
             .iter()

@@ -9,6 +9,7 @@ use crate::signature::Secret;
 use crate::traces;
 
 use super::envelope::Unread;
+use super::source::Arriving;
 use super::verify::{self, parameter};
 use super::{Headers, Incoming, ItemProblem, Rejection, Source, Summary, json, media};
 
@@ -168,8 +169,13 @@ impl Source {
             index: 0,
             item: Event::plain(content_type.as_deref(), data),
             failure,
+            whole: false,
         };
-        let kept = vec![self.keep_unread(unread, incoming.lane)];
+        let arriving = Arriving {
+            lane: incoming.lane,
+            arrival: None,
+        };
+        let kept = vec![self.keep_unread(unread, arriving)];
         let done = self.commit(&[], kept, |_| None, traces::now()).await;
         self.activity.taken(done.events, done.changes);
         let sequence = self.head(&done).0;

@@ -18,6 +18,10 @@ pub(super) const DEPTH_MAX: usize = 64;
 /// Maximum number of members that [`members`] returns.
 pub(super) const MEMBERS_MAX: usize = 4096;
 
+/// What helps a text that is not UTF-8, and no JSON.
+pub(super) const OTHER_ENCODING: &str =
+    "send UTF-8, or write at the source what it is, such as encoding = \"windows-1252\"";
+
 /// The bytes as text without a byte order mark.
 ///
 /// # Errors

@@ -38,12 +38,30 @@ impl Media {
             || self.essence.ends_with("+json")
     }
 
+    /// Whether data of this type is text by its nature: `text/…` and XML.
+    pub(super) fn is_text(&self) -> bool {
+        self.essence.starts_with("text/")
+            || self.essence == "application/xml"
+            || self.essence.ends_with("+xml")
+    }
+
     /// Whether text of this type is UTF-8, according to its charset.
     pub(super) fn is_utf8(&self) -> bool {
         self.charset
             .as_deref()
             .is_none_or(|charset| matches!(charset, "utf-8" | "utf8" | "us-ascii"))
     }
+}
+
+/// The media type of the same text after it became UTF-8.
+pub(super) fn as_utf8(written: &str) -> String {
+    let mut parts: Vec<&str> = split_parameters(written);
+    parts.retain(|part| {
+        let name = part.split('=').next().unwrap_or_default();
+        !name.trim().eq_ignore_ascii_case("charset")
+    });
+    let kept: Vec<&str> = parts.into_iter().map(str::trim).collect();
+    format!("{}; charset=utf-8", kept.join("; "))
 }
 
 /// Whether a media type is that of one JSON value a line. None of its names is registered.
@@ -136,6 +154,19 @@ mod tests {
                 .is_utf8()
         );
         assert!(!Media::parse("application/jsonish").unwrap().is_json());
+    }
+
+    #[test]
+    fn what_was_decoded_is_said_to_be_utf_8() {
+        for (written, after) in [
+            ("text/plain", "text/plain; charset=utf-8"),
+            (
+                r#"text/csv; Charset="cp850";header=present"#,
+                "text/csv; header=present; charset=utf-8",
+            ),
+        ] {
+            assert_eq!(as_utf8(written), after);
+        }
     }
 
     #[test]

@@ -1,21 +1,24 @@
 //! Redriving events from quarantine through the present plugins and rules.
 //!
-//! An item that could not be read as an event is read again first.
+//! An item that could not be read as an event is read again first, and so is a body that was kept whole
+//! ([`body`]).
 //!
 //! An event leaves the quarantine only after its result is durable; one that fails again stays,
 //! with the new reason. It keeps the sequence that it got on arrival, so that facets changed since
 //! then are not overwritten.
 
+mod body;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::source::{Arrival, Done, Source, Trouble, event_bytes};
+use super::source::{Arriving, Done, Source, Trouble, event_bytes};
 use super::tapped::Tapped;
 use super::traced::own_trace;
 use super::{ChangeCounts, EventCounts, Rejection, envelope};
-use crate::model::{Event, Failure, Lane, Sequence};
+use crate::model::{Arrival, Event, Failure, Redrive, Sequence};
 use crate::plugin::{EventVerdict, Room};
-use crate::store::{Commit, Effect, QuarantinedEvent, Verdict};
+use crate::store::{Commit, Effect, Quarantined, QuarantinedEvent, Verdict};
 use crate::traces;
 
 /// The most events read at once.
@@ -62,22 +65,28 @@ impl Source {
     pub async fn redrive(&self, mut sequences: Vec<Sequence>) -> Result<Redriven, Rejection> {
         sequences.sort_unstable();
         sequences.dedup();
-        let mut redriven = Redriven::default();
+        let (mut redriven, redrive) = (Redriven::default(), Redrive::default());
         let mut left = VecDeque::from(sequences);
         while !left.is_empty() {
             let piece = self.read_piece(&mut left, &mut redriven)?;
-            let not_run = self.redrive_piece(piece, &mut redriven).await?;
+            let not_run = match piece {
+                Piece::Body(kept) => {
+                    self.redrive_body(*kept, &redrive, &mut redriven).await?;
+                    continue;
+                }
+                Piece::Events(piece) => self.redrive_piece(piece, &redrive, &mut redriven).await?,
+            };
             not_run.into_iter().rev().for_each(|it| left.push_front(it));
         }
         Ok(redriven)
     }
 
-    /// Reads the next events, at most [`PIECE_BYTES_MAX`] unless the first is larger.
+    /// Reads the next events, at most [`PIECE_BYTES_MAX`] unless the first is larger; or the next body.
     fn read_piece(
         &self,
         left: &mut VecDeque<Sequence>,
         redriven: &mut Redriven,
-    ) -> Result<Vec<QuarantinedEvent>, Rejection> {
+    ) -> Result<Piece, Rejection> {
         let shelf = self.store.shelf(&self.options.name);
         let (mut piece, mut bytes) = (Vec::new(), 0);
         while piece.len() < PIECE && bytes < PIECE_BYTES_MAX {
@@ -89,27 +98,35 @@ impl Source {
                 .map_err(|error| redriven.ended_by(error.into()))?
             {
                 None => redriven.missing += 1,
+                Some(kept) if kept.event.whole && piece.is_empty() => {
+                    return Ok(Piece::Body(Box::new(kept)));
+                }
+                Some(kept) if kept.event.whole => {
+                    left.push_front(sequence);
+                    break;
+                }
                 Some(kept) => {
                     bytes += event_bytes(&kept.event.event);
                     piece.push(kept);
                 }
             }
         }
-        Ok(piece)
+        Ok(Piece::Events(piece))
     }
 
     /// Returns the events for whose changes there was no room; they stay where they are.
     async fn redrive_piece(
         &self,
         piece: Vec<QuarantinedEvent>,
+        redrive: &Redrive,
         redriven: &mut Redriven,
     ) -> Result<Vec<Sequence>, Rejection> {
         let Reread {
             events,
             mut sequences,
-            mut lanes,
+            mut arriving,
             unread,
-        } = self.read_again(piece);
+        } = self.read_again(piece, redrive);
         if sequences.is_empty() {
             return Ok(Vec::new());
         }
@@ -128,14 +145,10 @@ impl Source {
             count
         };
         let not_run = sequences.drain(run..count).collect();
-        lanes.drain(run..count);
+        arriving.drain(run..count);
         let events = &events[..run];
-        let arrival = |at: usize| Arrival {
-            lane: lanes[at],
-            sequence: Some(sequences[at]),
-        };
         let mut commits = self
-            .commits(events, verdicts, arrival, tapped.as_mut())
+            .commits(events, verdicts, |at| arriving[at].clone(), tapped.as_mut())
             .await;
         if let Some(tapped) = &mut tapped {
             tapped.choose_unread(run, &unread);
@@ -143,19 +156,20 @@ impl Source {
         let ids = events.iter().map(|event| event.id.clone());
         let ids: Vec<String> = ids.chain(unread.iter().map(|_| String::new())).collect();
         commits.extend(unread);
-        let done = self.commit(events, commits, |at| lanes[at], started).await;
+        let done = self
+            .commit(events, commits, |at| arriving[at].lane, started)
+            .await;
         if let Some(tapped) = tapped {
             tapped.tell(events, &done);
         }
         let leaving = settled(&done, &sequences);
         redriven.add(&done, ids);
-        self.activity.taken(
-            EventCounts {
-                quarantined: 0,
-                ..done.events
-            },
-            done.changes,
-        );
+        // Those that failed again have been counted on arrival.
+        let counted = EventCounts {
+            quarantined: 0,
+            ..done.events
+        };
+        self.activity.taken(counted, done.changes);
         let shelf = self.store.shelf(&self.options.name);
         let removed = shelf.remove(&leaving).await;
         removed.map_err(|error| redriven.ended_by(error.into()))?;
@@ -166,19 +180,25 @@ impl Source {
     }
 }
 
-/// Events from quarantine, ready to be mapped. `sequences` and `lanes` first have those of `events`
+/// What is redriven at once.
+enum Piece {
+    Events(Vec<QuarantinedEvent>),
+    Body(Box<QuarantinedEvent>),
+}
+
+/// Events from quarantine, ready to be mapped. `sequences` and `arriving` first have those of `events`
 /// and then those of `unread`.
 #[derive(Default)]
 struct Reread {
     events: Vec<Event>,
     sequences: Vec<Sequence>,
-    lanes: Vec<Option<Lane>>,
+    arriving: Vec<Arriving>,
     /// The commits that keep items that still cannot be read, with the new reason.
     unread: Vec<Commit>,
 }
 
 impl Source {
-    fn read_again(&self, piece: Vec<QuarantinedEvent>) -> Reread {
+    fn read_again(&self, piece: Vec<QuarantinedEvent>, redrive: &Redrive) -> Reread {
         let (mut reread, mut still) = (Reread::default(), Vec::new());
         for QuarantinedEvent {
             sequence,
@@ -187,7 +207,7 @@ impl Source {
         } in piece
         {
             if kept.unread {
-                match envelope::read_again(&kept.event, self.chain.is_none()) {
+                match envelope::read_again(&self.options, self.chain.is_none(), &kept.event) {
                     Ok(event) => kept.event = event,
                     Err(failure) => {
                         kept.failure = failure;
@@ -197,21 +217,34 @@ impl Source {
                 }
             }
             kept.event.trace = own_trace(&kept.event);
+            reread.arriving.push(arriving(sequence, &kept, redrive));
             reread.events.push(kept.event);
             reread.sequences.push(sequence);
-            reread.lanes.push(kept.lane);
         }
         for (sequence, kept) in still {
+            let arriving = arriving(sequence, &kept, redrive);
             reread.sequences.push(sequence);
-            reread.lanes.push(kept.lane);
             reread.unread.push(Commit {
                 source: self.options.name.clone(),
                 identity: None,
-                arrival: Some(sequence),
+                arrival: arriving.arrival.clone(),
                 effect: Effect::Quarantine(Box::new(kept)),
             });
+            reread.arriving.push(arriving);
         }
         reread
+    }
+}
+
+/// How an event in quarantine, at this place, has arrived.
+fn arriving(place: Sequence, kept: &Quarantined, redrive: &Redrive) -> Arriving {
+    Arriving {
+        lane: kept.lane,
+        arrival: Some(Arrival {
+            sequence: kept.arrived.unwrap_or(place),
+            place: Some(place),
+            redrive: redrive.clone(),
+        }),
     }
 }
 

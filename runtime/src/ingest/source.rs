@@ -10,11 +10,11 @@ use super::tapped::Tapped;
 use super::traced::Receiving;
 use super::{
     Activity, ChangeCounts, EventCounts, Incoming, ItemProblem, Mapping, Named, Options,
-    PROBLEMS_MAX, Rejection, Summary, unpack, verify,
+    PROBLEMS_MAX, Rejection, Summary, unreadable, verify,
 };
 use crate::budget::Reservation;
 use crate::happenings;
-use crate::model::{EntityType, Event, FACETS_MAX, Failure, Lane, PartsDigest, Sequence};
+use crate::model::{Arrival, EntityType, Event, FACETS_MAX, Failure, Lane, PartsDigest, Sequence};
 use crate::plugin::EventVerdict;
 use crate::store::{
     self, Commit, Content, Effect, Identity, NAMES_MAX, NoRoom, NotTaken, Quarantined, Store,
@@ -122,7 +122,12 @@ impl Source {
         let mut done = self.take_all(&events, lane, &memory, named.as_mut()).await;
         if !unread.is_empty() && !done.is_stopped() {
             indexes.extend(unread.iter().map(|unread| unread.index));
-            let commits = unread.into_iter().map(|item| self.keep_unread(item, lane));
+            let arriving = Arriving {
+                lane,
+                arrival: None,
+            };
+            let kept = |item| self.keep_unread(item, arriving.clone());
+            let commits = unread.into_iter().map(kept);
             let commits: Vec<Commit> = commits.collect();
             let mut tapped = self.tapped(None);
             if let Some(tapped) = &mut tapped {
@@ -194,8 +199,7 @@ impl Source {
                 memory,
                 ..
             } = incoming;
-            let body = unpack::unpack(&headers, body, options.body_bytes_max, &memory)?;
-            let opened = envelope::open(&options, all_json, &headers, body, &memory)?;
+            let opened = unreadable::open(&options, all_json, &headers, body, &memory)?;
             // The body itself has gone into its events, or is gone.
             memory.shrink_to(opened_bytes(&opened));
             Ok((opened, memory))
@@ -215,25 +219,28 @@ impl Source {
         }
     }
 
-    /// Turns each event, by its verdict, into a commit. `arrival` says how the one at an index has arrived.
+    /// Turns each event, by its verdict, into a commit. `arriving` says how the one at an index has arrived.
     pub(super) async fn commits(
         &self,
         events: &[Event],
         verdicts: Vec<EventVerdict>,
-        arrival: impl Fn(usize) -> Arrival + Send + Sync,
+        arriving: impl Fn(usize) -> Arriving + Send + Sync,
         mut tapped: Option<&mut Tapped>,
     ) -> Vec<Commit> {
         let mut verdicts = verdicts.into_iter();
         let mut commits = Vec::with_capacity(events.len());
         let mut since_yield = 0;
         for (at, event) in events.iter().enumerate() {
-            let (verdict, Arrival { lane, sequence }) = (verdicts.next(), arrival(at));
+            let (verdict, Arriving { lane, arrival }) = (verdicts.next(), arriving(at));
             let tapped = tapped.as_mut();
             let choosing = tapped.and_then(|tapped| tapped.choose(at, event, verdict.as_ref()));
             // The source may have had a mapper when an event in quarantine arrived, so its data may be
             // anything.
-            let checked = self.chain.is_none() && sequence.is_none();
-            let effect = self.effect(event, verdict, lane, checked);
+            let checked = self.chain.is_none() && arrival.is_none();
+            let mut effect = self.effect(event, verdict, lane, checked);
+            if let Effect::Quarantine(kept) = &mut effect {
+                kept.arrived = arrived(arrival.as_ref());
+            }
             since_yield += match &effect {
                 Effect::Changes(changes) => changes.len(),
                 Effect::Filtered | Effect::Quarantine(_) => 1,
@@ -241,7 +248,7 @@ impl Source {
             let commit = Commit {
                 source: self.options.name.clone(),
                 identity: self.identity(event),
-                arrival: sequence,
+                arrival,
                 effect,
             };
             if let Some(choosing) = choosing {
@@ -268,18 +275,21 @@ impl Source {
 
     /// The commit that quarantines an item that could not be read. It has no identity: what it says is
     /// not known, and if it is sent again, the quarantine counts it.
-    pub(super) fn keep_unread(&self, unread: Unread, lane: Option<Lane>) -> Commit {
+    pub(super) fn keep_unread(&self, unread: Unread, arriving: Arriving) -> Commit {
+        let Arriving { lane, arrival } = arriving;
         Commit {
             source: self.options.name.clone(),
             identity: None,
-            arrival: None,
             effect: Effect::Quarantine(Box::new(Quarantined {
                 event: unread.item,
                 unread: true,
+                whole: unread.whole,
+                arrived: arrived(arrival.as_ref()),
                 lane,
                 failure: unread.failure,
                 plugin: None,
             })),
+            arrival,
         }
     }
 
@@ -344,7 +354,10 @@ impl Source {
         lane: impl Fn(usize) -> Option<Lane> + Send + Sync,
     ) -> Done {
         let mut done = Done::default();
-        let arrivals: Vec<Option<Sequence>> = commits.iter().map(|commit| commit.arrival).collect();
+        let arrivals: Vec<Option<Arrival>> = commits
+            .iter()
+            .map(|commit| commit.arrival.clone())
+            .collect();
         let reasons = reasons(&commits);
         let recorder = self.activity.recorder();
         // Channels may deliver before this knows that they can.
@@ -366,12 +379,16 @@ impl Source {
                 // The id belongs to the event that came first.
                 NotApplied::Reused => (id_reused(event), None),
             };
+            let mut effect = set_aside(event, lane(at), failure, None);
+            if let Effect::Quarantine(kept) = &mut effect {
+                kept.arrived = arrived(arrivals[at].as_ref());
+            }
             places.push(at);
             again.push(Commit {
                 source: self.options.name.clone(),
                 identity,
-                arrival: arrivals[at],
-                effect: set_aside(event, lane(at), failure, None),
+                arrival: arrivals[at].clone(),
+                effect,
             });
         }
         let reasons: BTreeMap<usize, Failure> = places
@@ -469,12 +486,19 @@ impl std::fmt::Debug for Source {
 }
 
 /// How an event has arrived, as far as its commit says so.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Arrival {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Arriving {
     /// The lane of its request.
     pub(super) lane: Option<Lane>,
-    /// The sequence that it got on arrival, if it comes from quarantine.
-    pub(super) sequence: Option<Sequence>,
+    /// When it arrived, if it comes from quarantine.
+    pub(super) arrival: Option<Arrival>,
+}
+
+/// What an event in quarantine must remember of its arrival: nothing, unless it gets a place there that says
+/// another time, because it was read from a body that was kept before.
+fn arrived(arrival: Option<&Arrival>) -> Option<Sequence> {
+    let arrival = arrival.filter(|arrival| arrival.place != Some(arrival.sequence))?;
+    Some(arrival.sequence)
 }
 
 /// The results of commits.
@@ -713,6 +737,8 @@ fn set_aside(
     Effect::Quarantine(Box::new(Quarantined {
         event: event.clone(),
         unread: false,
+        whole: false,
+        arrived: None,
         lane,
         failure,
         plugin,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::named::{self, Named};
-use super::source::{Arrival, Done, Source, Trouble, event_bytes};
+use super::source::{Arriving, Done, Source, Trouble, event_bytes};
 use super::tapped::Tapped;
 use crate::budget::Reservation;
 use crate::model::{Event, Lane};
@@ -173,12 +173,12 @@ impl Source {
             memory.shrink(held);
             return None;
         }
-        let arrival = |_| Arrival {
+        let arriving = |_| Arriving {
             lane,
-            sequence: None,
+            arrival: None,
         };
         let commits = self
-            .commits(&events[range.clone()], verdicts, arrival, tapped.as_mut())
+            .commits(&events[range.clone()], verdicts, arriving, tapped.as_mut())
             .await;
         let bytes = commits.iter().map(commit_bytes).sum::<u64>().min(held);
         memory.shrink(held - bytes);

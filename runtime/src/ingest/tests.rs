@@ -1,5 +1,6 @@
 //! Tests of whole requests against the store that is the specification.
 
+mod bodies;
 mod challenged;
 mod tapped;
 
@@ -74,6 +75,9 @@ fn options() -> Options {
         handshake: None,
         quiet: None,
         body_bytes_max: 200_000,
+        encoding: None,
+        form: form::Form::default(),
+        unreadable: false,
     }
 }
 
@@ -377,7 +381,7 @@ async fn an_unread_item_keeps_what_it_takes_to_read_it_again() {
     let store = memory();
     let source = Source::new(
         Options {
-            split: split::Split::Csv,
+            split: split::Split::Csv(split::Dialect::default()),
             headers: vec!["x-*".into()],
             ..options()
         },
@@ -420,7 +424,7 @@ async fn an_unread_item_keeps_what_it_takes_to_read_it_again() {
         let mut item = kept[0].event.event.clone();
         item.content_type = Some(content_type.into());
         item.data = Payload::Text(data.into());
-        envelope::read_again(&item, false).unwrap()
+        envelope::read_again(&options(), false, &item).unwrap()
     };
     let whole = r#"{"specversion":"1.0","id":"2","source":"/a","type":"t"}"#;
     let event = again("application/cloudevents+json", whole);

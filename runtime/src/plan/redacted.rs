@@ -3,12 +3,15 @@
 use serde_json::{Map, Value, json};
 
 use super::secrets::SECRET;
-use super::{Channel, Outside, Plan, Plugin, Source, Use, listeners, notify, targets, telemetry};
+use super::{
+    Channel, Outside, Plan, Plugin, Reply, Source, Use, listeners, notify, targets, telemetry,
+};
 use crate::config::scalar::{duration_text, share_text, size_text};
 use crate::dispatch::hours::Hours;
+use crate::ingest::form::Form;
 use crate::ingest::handshake::Handshake;
 use crate::ingest::naming::IdFrom;
-use crate::ingest::split::Split;
+use crate::ingest::split::{Dialect, Split};
 use crate::ingest::verify::{self, Content, Encoding, Place, Scheme, Stamp, Unit};
 use crate::model::{EntityType, Lane};
 use crate::signature::{Algorithm, Secret};
@@ -78,7 +81,7 @@ fn of_source(source: &Source, outside: &Outside) -> Value {
             Split::Whole => Value::Null,
             Split::Xml(element) => format!("xml:{element}").into(),
             Split::Json(pointer) => format!("json:{pointer}").into(),
-            Split::Csv => "csv".into(),
+            Split::Csv(_) => "csv".into(),
             Split::Lines => "lines".into(),
         },
         "headers": options.headers,
@@ -95,8 +98,33 @@ fn of_source(source: &Source, outside: &Outside) -> Value {
         },
         "quiet": options.quiet.map(duration_text),
         "body_max": size_text(options.body_bytes_max),
-        "accept_status": source.accept_status,
+        "csv": match options.split {
+            Split::Csv(Dialect { delimiter, quote }) => json!({
+                "delimiter": delimiter.map(|byte| char::from(byte).to_string()),
+                "quote": quote.map_or_else(String::new, |byte| char::from(byte).to_string()),
+            }),
+            _ => Value::Null,
+        },
+        "encoding": options.encoding.map(|encoding| encoding.name().to_lowercase()),
+        "form": match &options.form {
+            Form::Payload => "payload".into(),
+            Form::Fields => "fields".into(),
+            Form::Raw => "raw".into(),
+            Form::Field(name) => json!({"field": name}),
+        },
+        "unreadable": if options.unreadable { "quarantine" } else { "reject" },
+        "reply": reply(&source.reply, outside),
     })
+}
+
+fn reply(reply: &Reply, outside: &Outside) -> Value {
+    let (media_type, body) = reply.body.as_ref().map_or_else(Default::default, |body| {
+        (
+            Some(body.media_type.as_str()),
+            hide(&body.text.as_str().into(), outside),
+        )
+    });
+    json!({ "status": reply.status, "type": media_type, "body": body })
 }
 
 fn hidden(secrets: &[Secret]) -> Vec<&'static str> {

@@ -1,5 +1,7 @@
 //! Sources: the endpoints that accept events. How their senders are verified is in [`super::senders`].
 
+mod bodies;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,6 @@ use super::uses::uses;
 use super::{Plugin, Source};
 use crate::config::cursor::{Cursor, Field};
 use crate::ingest::naming::IdFrom;
-use crate::ingest::split::Split;
 use crate::ingest::{self, BODY_BYTES_MAX};
 
 /// A lower limit would reject ordinary events.
@@ -49,13 +50,7 @@ fn source(
         }
         Some(owner.into())
     });
-    let split = table.take("split").and_then(|field| {
-        field.parsed(
-            "a way to split",
-            "write \"xml:ELEMENT\", \"json:/pointer\", \"csv\" or \"lines\"",
-            split,
-        )
-    });
+    let bodies = bodies::bodies(table);
     let headers = table
         .take("headers")
         .map(|field| field.list(|item| item.parsed("a header pattern", HEADERS, header_pattern)));
@@ -67,6 +62,8 @@ fn source(
         mut naming,
         handshake,
     } = sender(table, notes);
+    // These send nothing again, whatever the answer was.
+    let sends_once = matches!(verify.kind(), "github" | "akeneo-events");
     naming.id = id.or(naming.id);
     let quiet = table.take("quiet").and_then(|field| {
         field.duration(Duration::from_secs(1)..=Duration::from_secs(365 * 86_400))
@@ -77,37 +74,21 @@ fn source(
     let options = ingest::Options {
         owner: owner.unwrap_or_else(|| name.clone()),
         name,
-        split: split.unwrap_or_default(),
+        split: bodies.split,
         headers: headers.unwrap_or_default(),
         naming,
         verify,
         handshake,
         quiet,
         body_bytes_max: body_max.unwrap_or(8 * 1024 * 1024),
+        encoding: bodies.encoding,
+        form: bodies.form,
+        unreadable: bodies.unreadable.unwrap_or(sends_once),
     };
-    let accept_status = table
-        .take("accept_status")
-        .and_then(|field| field.integer(200..=202))
-        .and_then(|status| u16::try_from(status).ok());
     Source {
         options,
         plugins: uses(table, notes, plugins, &[]),
-        accept_status: accept_status.unwrap_or(202),
-    }
-}
-
-fn split(text: &str) -> Option<Split> {
-    match text.split_once(':') {
-        None if text == "csv" => Some(Split::Csv),
-        None if text == "lines" => Some(Split::Lines),
-        Some(("xml", element)) => {
-            let right = |character: char| character.is_alphanumeric() || "_-.:".contains(character);
-            (!element.is_empty() && element.chars().all(right))
-                .then(|| Split::Xml(element.to_owned()))
-        }
-        Some(("json", pointer)) => (pointer.is_empty() || pointer.starts_with('/'))
-            .then(|| Split::Json(pointer.to_owned())),
-        _ => None,
+        reply: bodies::reply(table),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests from files to a plan or complaints.
 
+mod bodies;
 mod changes;
 mod complaints;
 mod files;
@@ -516,7 +517,7 @@ target = "shop"
 fn a_source_may_answer_200_to_202() {
     let text = "config_version = 1\n[sources.a]\n[sources.b]\naccept_status = 200\n";
     let plan = plan_of(&[("weir.toml", text)], &["weir.toml"]);
-    let status = |name: &str| plan.sources[name].accept_status;
+    let status = |name: &str| plan.sources[name].reply.status;
     assert_eq!((status("a"), status("b")), (202, 200));
     check(
         "config_version = 1\n[sources.a]\naccept_status = 204\n",
@@ -625,6 +626,9 @@ fn the_reference_is_right_with_and_without_its_defaults() {
     let apart = [
         "# verify",
         "# handshake",
+        "# csv",
+        "# encoding",
+        "# accept_status",
         "# sha256",
         "# builtin",
         "# admin_listen",

@@ -45,9 +45,8 @@ pub trait Backend: Look + Operate + Setup {
 pub trait Intake: Send + Sync {
     /// The longest body that the source takes, in bytes.
     fn body_bytes_max(&self) -> u64;
-    /// The status of the response to a request that was taken; 202 unless the source's senders want
-    /// another.
-    fn accept_status(&self) -> u16;
+    /// The response to a request that was taken, as the source's senders want it.
+    fn reply(&self) -> &crate::plan::Reply;
     /// Checks what the headers and the path with its query alone can prove, before a body is received that
     /// takes time.
     ///

@@ -151,6 +151,8 @@ fn quarantined() -> Vec<QuarantineView> {
         detail: "the IDoc names no material".into(),
         plugin: Some("erp@3fa9c1b2d0e4".into()),
         unread: false,
+        body: false,
+        text: None,
         event: event.clone(),
     };
     vec![event(11), event(12)]
@@ -161,8 +163,12 @@ impl Intake for FakeIntake {
         BODY_BYTES_MAX
     }
 
-    fn accept_status(&self) -> u16 {
-        202
+    fn reply(&self) -> &crate::plan::Reply {
+        static REPLY: crate::plan::Reply = crate::plan::Reply {
+            status: 202,
+            body: None,
+        };
+        &REPLY
     }
 
     fn admit(&self, _: &str, headers: &HeaderMap) -> Result<(), Problem> {

@@ -15,18 +15,20 @@ use super::connection::Client;
 use super::params::{Query, Segments};
 use super::problem::Problem;
 use super::state::AppState;
-use super::views::RequestPreviewView;
+use super::views::{Accepted, RequestPreviewView};
 use crate::failpoint;
 use crate::model::Lane;
+use crate::plan::Reply;
 
 /// The longest body of a request that is only looked at.
 const PREVIEW_BYTES_MAX: u64 = 1 << 20;
 
 /// Every status that the response to a source's request can have.
-const STATUSES: [StatusCode; 12] = [
+const STATUSES: [StatusCode; 13] = [
     StatusCode::OK,
     StatusCode::CREATED,
     StatusCode::ACCEPTED,
+    StatusCode::NO_CONTENT,
     StatusCode::BAD_REQUEST,
     StatusCode::UNAUTHORIZED,
     StatusCode::REQUEST_TIMEOUT,
@@ -179,6 +181,7 @@ async fn take_known(
     if let Some(answer) = intake.challenged(asked)? {
         return Ok(answer.into_response());
     }
+    let summary = receipt || prefers_summary(&head.headers);
     let accepted = intake
         .accept(IngestRequest {
             target,
@@ -190,9 +193,38 @@ async fn take_known(
         })
         .await?;
     failpoint::pass("ingest.answering");
-    let status = StatusCode::from_u16(intake.accept_status()).unwrap_or(StatusCode::ACCEPTED);
-    Ok((status, axum::Json(accepted)).into_response())
+    Ok(answer(intake.reply(), accepted, summary))
 }
+
+/// The response to a request that was taken. A client that reads it, such as `weir send`, gets the `summary` also
+/// where the source's senders want something else.
+fn answer(reply: &Reply, accepted: Accepted, summary: bool) -> Response {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::ACCEPTED);
+    match (&reply.body, status) {
+        (_, StatusCode::NO_CONTENT) if summary => axum::Json(accepted).into_response(),
+        (_, StatusCode::NO_CONTENT) => status.into_response(),
+        (Some(body), _) if !summary => {
+            let media_type = HeaderValue::from_str(&body.media_type);
+            let media_type = media_type.unwrap_or(HeaderValue::from_static("text/plain"));
+            (status, [(CONTENT_TYPE, media_type)], body.text.clone()).into_response()
+        }
+        _ => (status, axum::Json(accepted)).into_response(),
+    }
+}
+
+/// Whether a client asks for the whole response (RFC 7240).
+fn prefers_summary(headers: &HeaderMap) -> bool {
+    headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|preference| preference.trim().eq_ignore_ascii_case(PREFERS_SUMMARY))
+}
+
+/// The value of the header `prefer` with which a client gets the summary of its request whatever the source's
+/// `reply` is.
+pub const PREFERS_SUMMARY: &str = "return=representation";
 
 /// `POST /v1/sources/{source}/preview[?lane=]`: what the source would make of the request. Nothing of it is
 /// kept or counted. A role is needed in place of the sender's proof, because plugins run on what is sent.

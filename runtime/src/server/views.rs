@@ -576,6 +576,12 @@ pub struct QuarantineView {
     /// True for an item that could not be read as an event: its data is the bytes that were sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unread: bool,
+    /// True if that item is the whole body of a request.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub body: bool,
+    /// The beginning of data that is not UTF-8, as the text that it probably is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// The event.
     pub event: EventView,
 }

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use weir::inside::budget::Budget;
 use weir::inside::ingest::split::Split;
-use weir::inside::ingest::{Options, envelope, http, naming, verify};
+use weir::inside::ingest::{Options, envelope, form, http, naming, verify};
 
 /// An accepted event has everything that a CloudEvent needs, and its attributes have no control
 /// characters and are within their maximum number.
@@ -38,6 +38,9 @@ pub fn headers(input: &[u8]) {
         handshake: None,
         quiet: None,
         body_bytes_max: 1 << 20,
+        encoding: None,
+        form: form::Form::default(),
+        unreadable: false,
     };
     let memory = Budget::new(256 << 20).reservation("erp");
     let binary = ["ce-specversion", "ce-id", "ce-source", "ce-type"]

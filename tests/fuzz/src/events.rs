@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir::inside::budget::Budget;
-use weir::inside::ingest::split::Split;
+use weir::inside::ingest::split::{Dialect, Split};
 use weir::inside::ingest::{
-    Activity, Headers, Incoming, Options, Rejection, Source, naming, verify,
+    Activity, Headers, Incoming, Options, Rejection, Source, form, naming, verify,
 };
 use weir::inside::model::{EntityType, FacetRule, Lane, Timestamp};
 use weir::inside::store::memory::Memory;
@@ -19,8 +19,8 @@ const TYPES: [&str; 8] = [
     "application/cloudevents-batch+json",
     "application/x-ndjson",
     "application/xml",
-    "text/csv",
-    "application/cloudevents+json; charset=latin1",
+    "text/csv; charset=cp850",
+    "application/x-www-form-urlencoded",
     "",
 ];
 
@@ -84,7 +84,7 @@ fn source(split: usize) -> Source {
     let split = match split {
         0 | 1 => Split::Whole,
         2 => Split::Lines,
-        3 => Split::Csv,
+        3 => Split::Csv(Dialect::default()),
         4 => Split::Json("/items".into()),
         5 => Split::Json(String::new()),
         6 => Split::Xml("IDOC".into()),
@@ -100,6 +100,9 @@ fn source(split: usize) -> Source {
         handshake: None,
         quiet: None,
         body_bytes_max: 1 << 20,
+        encoding: None,
+        form: form::Form::default(),
+        unreadable: false,
     };
     let types =
         TYPES.with_borrow_mut(|types| types.get_or_insert_with(|| Arc::new(product())).clone());

@@ -16,7 +16,7 @@ use crate::author::cases::event_of_body;
 use crate::author::harness::Input;
 use crate::budget::Budget;
 use crate::ingest::split::Split;
-use crate::ingest::{Options, envelope, http, naming, verify};
+use crate::ingest::{Options, envelope, form, http, naming, verify};
 use crate::model::{EntityId, Event, View};
 use crate::plugin::Role;
 
@@ -185,6 +185,9 @@ fn events(
         handshake: None,
         quiet: None,
         body_bytes_max: u64::MAX,
+        encoding: None,
+        form: form::Form::default(),
+        unreadable: false,
     };
     let content_type = content_type.unwrap_or_else(|| send::media_type(file, &content));
     let content_type = HeaderValue::from_str(content_type)

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::author::cases::{self, Item};
 use crate::budget::Budget;
-use crate::ingest::{Headers, Options, envelope, naming, split::Split, verify};
+use crate::ingest::{Headers, Options, envelope, form, naming, split::Split, verify};
 
 #[derive(Parser)]
 struct Cli {
@@ -420,6 +420,9 @@ fn as_a_source_does(media: &'static str, body: Vec<u8>) -> crate::model::Event {
         handshake: None,
         quiet: None,
         body_bytes_max: u64::MAX,
+        encoding: None,
+        form: form::Form::default(),
+        unreadable: false,
     };
     let headers = Headers::from_iter([("content-type", media)]);
     let memory = Budget::new(u64::MAX).reservation("erp");

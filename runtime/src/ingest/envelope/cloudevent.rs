@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::{ATTRIBUTES_MAX, check_data, excerpt};
@@ -22,7 +21,7 @@ pub(super) fn is_binary(headers: &Headers) -> bool {
 pub(super) fn binary(
     headers: &Headers,
     content_type: Option<String>,
-    body: Bytes,
+    data: Payload,
 ) -> Result<Event, Failure> {
     let mut attributes = Attributes::new("ce-");
     for (name, value) in headers.iter() {
@@ -32,7 +31,7 @@ pub(super) fn binary(
         attributes.set(attribute, header_value(name, value)?)?;
     }
     // The media type of the data is the request's own, so this header is ignored.
-    attributes.event(|_| content_type, Payload::received(body.into()))
+    attributes.event(|_| content_type, data)
 }
 
 /// Reads one CloudEvent from a JSON object and checks its data.

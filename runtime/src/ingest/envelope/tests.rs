@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::cloudevent::header_value;
 use super::*;
 use crate::budget::Budget;
-use crate::ingest::{http, naming, verify};
+use crate::ingest::{form, http, naming, verify};
 
 fn options(split: split::Split) -> Options {
     Options {
@@ -21,6 +21,9 @@ fn options(split: split::Split) -> Options {
         handshake: None,
         quiet: None,
         body_bytes_max: 8 << 20,
+        encoding: None,
+        form: form::Form::default(),
+        unreadable: false,
     }
 }
 
@@ -727,7 +730,7 @@ fn what_repeats_in_each_event_is_weighed() {
         format!("{}\n", ",".repeat(999)).repeat(1000)
     );
     check_request(
-        split::Split::Csv,
+        split::Split::Csv(split::Dialect::default()),
         false,
         &[],
         body.as_bytes(),
@@ -797,7 +800,7 @@ fn any_split() -> impl Strategy<Value = split::Split> {
     prop_oneof![
         Just(split::Split::Whole),
         Just(split::Split::Lines),
-        Just(split::Split::Csv),
+        Just(split::Split::Csv(split::Dialect::default())),
         "(/[a-b~0-1]{0,2}){0,2}".prop_map(split::Split::Json),
         Just(split::Split::Xml("a".into())),
     ]

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::forms::{
-    Keys, boolean, by_word, duration, either, hours, integer, list, map, number, one_of,
-    one_or_list, secret, share, size, table, text,
+    Keys, boolean, duration, either, hours, integer, list, map, number, one_of, one_or_list,
+    secret, share, size, table, text,
 };
 use super::sources::source;
 use super::targets;

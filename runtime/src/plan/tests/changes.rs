@@ -388,8 +388,10 @@ fn a_plan_is_shown_as_it_would_be_written() {
           },
           "sources": {
             "erp-conditions": {
-              "accept_status": 202,
               "body_max": "8MiB",
+              "csv": null,
+              "encoding": null,
+              "form": "payload",
               "handshake": null,
               "headers": [
                 "x-sap-*"
@@ -412,7 +414,13 @@ fn a_plan_is_shown_as_it_would_be_written() {
                 }
               ],
               "quiet": "15m",
+              "reply": {
+                "body": null,
+                "status": 202,
+                "type": null
+              },
               "split": "xml:IDOC",
+              "unreadable": "reject",
               "verify": {
                 "algorithm": "sha256",
                 "encoding": "base64",
@@ -433,29 +441,45 @@ fn a_plan_is_shown_as_it_would_be_written() {
               }
             },
             "oms": {
-              "accept_status": 202,
               "body_max": "8MiB",
+              "csv": null,
+              "encoding": null,
+              "form": "payload",
               "handshake": null,
               "headers": [],
               "id": null,
               "owner": "oms",
               "plugins": [],
               "quiet": null,
+              "reply": {
+                "body": null,
+                "status": 202,
+                "type": null
+              },
               "split": null,
+              "unreadable": "reject",
               "verify": {
                 "kind": "none"
               }
             },
             "pim": {
-              "accept_status": 202,
               "body_max": "8MiB",
+              "csv": null,
+              "encoding": null,
+              "form": "payload",
               "handshake": null,
               "headers": [],
               "id": null,
               "owner": "pim",
               "plugins": [],
               "quiet": null,
+              "reply": {
+                "body": null,
+                "status": 202,
+                "type": null
+              },
               "split": null,
+              "unreadable": "reject",
               "verify": {
                 "kind": "none"
               }

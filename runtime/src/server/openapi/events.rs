@@ -20,8 +20,8 @@ pub(super) fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 
 fn take_events(schemas: &mut SchemaGenerator) -> Operation {
     let summary = "Takes events in; they are durable when it responds. An event that a plugin fails on is quarantined and listed in `problems`. \
-                   A source may be configured to answer 200 or 201 in place of 202 (`accept_status`), and to answer the challenges of a sender with 200 \
-                   (`handshake`). \
+                   A source may be configured to answer 200, 201 or 204 in place of 202, or with a body of its own (`reply`); with \
+                   `Prefer: return=representation` it is this one. It may also answer the challenges of a sender with 200 (`handshake`). \
                    CloudEvents in binary mode (`ce-…` headers), or a body of any type that the source's plugins understand, cut as its `split` says.";
     let success = success::<Accepted>(schemas, "Everything in the request is durable.");
     let operation = Operation::new(

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::open::rows;
@@ -209,9 +211,18 @@ pub(super) struct Row {
     content_type: Option<String>,
     attributes: Vec<(String, String)>,
     text: Option<String>,
+    /// Data that is not text, as earlier versions wrote it: a list of numbers.
+    #[serde(default, skip_serializing)]
     binary: Option<Vec<u8>>,
+    /// Data that is not text.
+    #[serde(default)]
+    base64: Option<String>,
     #[serde(default)]
     unread: bool,
+    #[serde(default)]
+    whole: bool,
+    #[serde(default)]
+    arrived: Option<u64>,
     lane: Option<String>,
     code: String,
     message: String,
@@ -232,9 +243,9 @@ impl Row {
             trace: _,
             data,
         } = quarantined.event;
-        let (text, binary) = match data {
+        let (text, base64) = match data {
             Payload::Text(text) => (Some(text), None),
-            Payload::Binary(bytes) => (None, Some(bytes)),
+            Payload::Binary(bytes) => (None, Some(STANDARD.encode(bytes))),
         };
         let Failure { code, message } = quarantined.failure;
         let (lane, plugin) = (
@@ -251,8 +262,11 @@ impl Row {
             content_type,
             attributes,
             text,
-            binary,
+            binary: None,
+            base64,
             unread: quarantined.unread,
+            whole: quarantined.whole,
+            arrived: quarantined.arrived.map(|sequence| sequence.0),
             lane,
             code,
             message,
@@ -269,10 +283,11 @@ impl Row {
     fn decode(bytes: &[u8], sequence: Sequence) -> Option<QuarantinedEvent> {
         let (heading, bytes) = split(bytes);
         let row: Row = serde_json::from_slice(bytes).ok()?;
-        let data = row
-            .text
-            .map(Payload::Text)
-            .unwrap_or_else(|| Payload::Binary(row.binary.unwrap_or_default()));
+        let data = match (row.text, row.base64) {
+            (Some(text), _) => Payload::Text(text),
+            (None, Some(encoded)) => Payload::Binary(STANDARD.decode(encoded).ok()?),
+            (None, None) => Payload::Binary(row.binary.unwrap_or_default()),
+        };
         let event = Event {
             id: row.id,
             origin: row.origin,
@@ -292,6 +307,8 @@ impl Row {
         let event = Quarantined {
             event,
             unread: row.unread,
+            whole: row.whole,
+            arrived: row.arrived.map(Sequence),
             lane,
             failure,
             plugin: row.plugin,
@@ -455,5 +472,11 @@ mod tests {
             (again.count, again.first, again.time),
             (4, Timestamp(9), Timestamp(11))
         );
+        let text = String::from_utf8_lossy(text).replace(
+            r#""text":"a\nb","binary":null"#,
+            r#""text":null,"binary":[0,159]"#,
+        );
+        let read = Row::decode(text.as_bytes(), Sequence(3)).expect("it can be read");
+        assert_eq!(read.event.event.data, Payload::Binary(vec![0, 159]));
     }
 }

@@ -26,7 +26,7 @@ use super::witness::Witness;
 use super::{Shared, open};
 use crate::failpoint;
 use crate::index::{Applied, ChannelId, Index, Proposal};
-use crate::model::{FACETS_MAX, Sequence, Timestamp};
+use crate::model::{Arrival, FACETS_MAX, Sequence, Timestamp};
 use crate::store::{Commit, Effect, Error, FacetChange, Identity, SEQUENCE_BLOCK, Verdict, keys};
 use crate::sync::{lock, unpoisoned};
 
@@ -187,7 +187,7 @@ impl Writer {
                 Effect::Quarantine(quarantined) => {
                     let aside = SetAside {
                         source: event.source,
-                        arrival: event.arrival,
+                        place: event.arrival.as_ref().map(|arrival| arrival.place),
                         id: event.identity.map(|identity| identity.id),
                         event: *quarantined,
                     };
@@ -202,7 +202,7 @@ impl Writer {
                                 index.drop_facets(entity.ordinal, &entity.dropped);
                                 staged.values.entry(entity.ordinal).or_default();
                             }
-                            apply(&mut index, changes, event.arrival, now, staged)
+                            apply(&mut index, changes, event.arrival.as_ref(), now, staged)
                         }
                     }
                 }
@@ -406,7 +406,7 @@ struct Counts {
 fn apply(
     index: &mut Index,
     changes: Vec<FacetChange>,
-    arrival: Option<Sequence>,
+    arrival: Option<&Arrival>,
     now: Timestamp,
     staged: &mut Staged,
 ) -> Verdict {
@@ -435,7 +435,7 @@ fn apply(
 fn apply_one(
     index: &mut Index,
     change: FacetChange,
-    arrival: Option<Sequence>,
+    arrival: Option<&Arrival>,
     now: Timestamp,
     staged: &mut Staged,
     counts: &mut Counts,

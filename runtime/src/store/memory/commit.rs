@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Maps, Shelved, Stored};
-use crate::model::{FACETS_MAX, Facet, Sequence};
+use crate::model::{Arrival, FACETS_MAX, Facet, Sequence};
 use crate::store::{Commit, Effect, FacetChange, NoRoom, Quarantined, QuarantinedEvent, Verdict};
 
 impl Maps {
@@ -22,10 +22,12 @@ impl Maps {
         let id = commit.identity.map(|identity| identity.id);
         let verdict = match commit.effect {
             Effect::Filtered => Verdict::Filtered,
-            Effect::Quarantine(event) => self.set_aside(&commit.source, commit.arrival, id, *event),
+            Effect::Quarantine(event) => {
+                self.set_aside(&commit.source, commit.arrival.as_ref(), id, *event)
+            }
             Effect::Changes(changes) => match self.room_for(&changes) {
                 Err(limit) => Verdict::NoRoom(limit),
-                Ok(()) => self.apply(changes, commit.arrival),
+                Ok(()) => self.apply(changes, commit.arrival.as_ref()),
             },
         };
         if !matches!(verdict, Verdict::NoRoom(_)) {
@@ -40,13 +42,14 @@ impl Maps {
     pub(super) fn set_aside(
         &mut self,
         source: &Arc<str>,
-        arrival: Option<Sequence>,
+        arrival: Option<&Arrival>,
         id: Option<u128>,
         event: Quarantined,
     ) -> Verdict {
         let now = self.now;
         let shelf = self.quarantine.entry(source.clone()).or_default();
-        if let Some(shelved) = arrival.and_then(|at| shelf.get_mut(&at)) {
+        let place = arrival.and_then(|arrival| arrival.place);
+        if let Some(shelved) = place.and_then(|at| shelf.get_mut(&at)) {
             // It failed again, and stays where it is.
             (shelved.event.event, shelved.event.time) = (event, now);
             return Verdict::Quarantined(shelved.event.sequence);
@@ -124,7 +127,7 @@ impl Maps {
     pub(super) fn apply(
         &mut self,
         changes: Vec<FacetChange>,
-        arrival: Option<Sequence>,
+        arrival: Option<&Arrival>,
     ) -> Verdict {
         let (mut committed, mut unchanged, mut stale) = (0, 0, 0);
         let mut changes = VecDeque::from(changes);
@@ -149,7 +152,7 @@ impl Maps {
             let overtaken = current
                 .as_ref()
                 .zip(arrival)
-                .is_some_and(|(c, arrival)| c.facet.sequence > arrival);
+                .is_some_and(|(c, arrival)| arrival.is_overtaken(c.facet.sequence.0));
             if overtaken
                 || change
                     .version
@@ -182,6 +185,9 @@ impl Maps {
             }
             committed += 1;
             self.write(change, known_version);
+            if let Some(arrival) = arrival {
+                arrival.wrote(self.sequence);
+            }
         }
         let newest = (committed > 0).then_some(Sequence(self.sequence));
         Verdict::Accepted {

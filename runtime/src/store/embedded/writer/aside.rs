@@ -13,7 +13,8 @@ use crate::sync::lock;
 /// An event to quarantine.
 pub(super) struct SetAside {
     pub(super) source: Arc<str>,
-    pub(super) arrival: Option<Sequence>,
+    /// For a redriven event: its place in quarantine, if it has one.
+    pub(super) place: Option<Option<Sequence>>,
     pub(super) id: Option<u128>,
     pub(super) event: Quarantined,
 }
@@ -33,7 +34,8 @@ impl Writer {
         let content = aside.event.content();
         let alike = known.find(content);
         let redriven = aside
-            .arrival
+            .place
+            .flatten()
             .and_then(|at| Some((at, self.heading(number, at, staged)?)));
         let (sequence, heading) = match (redriven, alike) {
             // It failed again, and stays where it is.
@@ -42,7 +44,7 @@ impl Writer {
                 (sequence, before)
             }
             // It failed again, and arrived once more in the meantime.
-            (None, Some(sequence)) if aside.arrival.is_some() => {
+            (None, Some(sequence)) if aside.place.is_some() => {
                 return Verdict::Quarantined(sequence);
             }
             (None, Some(before)) => {
