@@ -242,16 +242,18 @@ async fn a_backup_lies_beside_the_store_that_serves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mark_in_the_store_is_exact_only_while_weir_is_stopped() {
     let webhook = "kind = \"webhook\"\nurl = \"http://127.0.0.1:9/\"";
-    let feed = "kind = \"feed\"\nformat = \"ndjson\"";
+    // It is connected to only for a delivery, and there is none.
+    let postgres =
+        "kind = \"postgres\"\nurl = \"postgres://weir@127.0.0.1:9/shop\"\ntable = \"products\"";
     let note = memories::note_of_mark("shop");
     let mark = |app: &App, exact: u8| {
         let place = app.inner.live.load().targets["shop"].place();
-        [&[exact], &place.to_le_bytes()[..], b"0123 0 0 0"].concat()
+        [&[exact], &place.to_le_bytes()[..], b"7 00000001 42 5"].concat()
     };
     for exact in [1, 0] {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("weir.toml");
-        std::fs::write(&file, config("").replace(webhook, feed)).expect("written");
+        std::fs::write(&file, config("").replace(webhook, postgres)).expect("written");
         let app = start(&file).await;
         let left = app.store().set_note(&note, Some(mark(&app, exact)));
         left.await.expect("it is written");
