@@ -2,6 +2,11 @@
 //! rendered, with nothing but a configuration. A program changes while Weir runs; one that is wrong is
 //! refused with its place, and one that misbehaves costs the event that made it do so.
 
+#[path = "../../plugins/jq/tests/suite/cases.rs"]
+mod cases;
+
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 use weir::inside::author::cases::Output;
 use weir::inside::author::harness::{Harness, Input};
@@ -9,6 +14,7 @@ use weir::inside::model::{Event, Payload};
 use weir::inside::plugin::{Binary, Limits};
 
 use crate::support::components;
+use crate::support::parts;
 use crate::support::{Stage, becomes, eventually};
 
 const CONFIG: &str = r#"
@@ -253,11 +259,18 @@ fn row(line: &str) -> Option<[String; 3]> {
     Some([code(input)?, code(program)?, result])
 }
 
+/// A component in the harness of plugin authors, which has the limits of a serving Weir.
+fn harness(folder: &str) -> Harness {
+    let component = std::fs::read(components::built(folder)).expect("a component");
+    let harness = Harness::load(folder, &Binary::new(component), Limits::default());
+    harness.unwrap_or_else(|fault| panic!("{folder}: {fault}"))
+}
+
+/// The mapper, which takes half a minute to compile.
+static MAPPER: LazyLock<Harness> = LazyLock::new(|| harness("plugins/jq-mapper"));
+
 #[test]
 fn the_differences_from_jq_are_as_the_page_says() {
-    let component = std::fs::read(components::plugin("jq-mapper")).expect("a component");
-    let harness = Harness::load("jq-mapper", &Binary::new(component), Limits::default());
-    let harness = harness.expect("it loads");
     let page = include_str!("../../runtime/docs/jq.md");
     let rows: Vec<[String; 3]> = page.lines().filter_map(row).collect();
     assert!(rows.len() >= 20, "only {} lines were found", rows.len());
@@ -265,7 +278,7 @@ fn the_differences_from_jq_are_as_the_page_says() {
         let program = format!(r#"{{ type: "t", key: "k", facet: "f", value: [{program}] }}"#);
         let settings = json!({ "program": program }).to_string();
         let event = Event::plain(None, Payload::from_bytes(input.clone().into_bytes()));
-        let report = harness.run(&settings, Input::Events(vec![event]));
+        let report = MAPPER.run(&settings, Input::Events(vec![event]));
         let report = report.unwrap_or_else(|fault| panic!("{program}: {fault}"));
         let output = match &report.calls[0].outputs[..] {
             [Output::Changes(changes)] => {
@@ -285,5 +298,58 @@ fn the_differences_from_jq_are_as_the_page_says() {
                 "{input} | {program}"
             ),
         }
+    }
+}
+
+/// jq's own tests have cases that build values of ten thousand levels or of gigabytes. Here each of them has
+/// the output that jq has, or fails by the name of a limit, and the event behind it is mapped.
+#[test]
+fn what_is_too_large_or_too_deep_fails_by_name() {
+    const LIMITS: [&str; 6] = [
+        "memory-limit",
+        "time-limit",
+        "output-limit",
+        "stack-limit",
+        "trap",
+        "not-json",
+    ];
+    let Some(text) = parts::text("jq/jq.test", "jq's cases of large and deep values") else {
+        return;
+    };
+    let list = include_str!("../../plugins/jq/tests/suite/otherwise.txt");
+    let extreme: Vec<cases::Case> = cases::Cases::of(&text)
+        .filter(cases::Case::is_extreme)
+        .collect();
+    assert!(extreme.len() >= 19, "only {} cases", extreme.len());
+    for case in extreme {
+        let listed = list.contains(&format!("\njq.test:{} ", case.line));
+        let program = format!(
+            r#"{{ type: "t", key: "k", facet: "f", value: (if . == "next" then . else [{}] end) }}"#,
+            case.program
+        );
+        let settings = json!({ "program": program }).to_string();
+        let events = [case.input.as_str(), r#""next""#]
+            .map(|data| Event::plain(None, Payload::from_bytes(data.as_bytes().to_vec())));
+        let report = MAPPER.run(&settings, Input::Events(events.to_vec()));
+        let report = report.unwrap_or_else(|fault| panic!("{program}: {fault}"));
+        let [output, next] = &report.calls[0].outputs[..] else {
+            panic!("{program}: {report:?}");
+        };
+        match output {
+            Output::Changes(changes) => {
+                let right = format!("[{}]", case.outputs.join(","));
+                let value = changes[0].value.as_deref().unwrap_or_default();
+                assert!(listed || value == right, "{program}: {value}");
+            }
+            Output::Failed(failure) => assert!(
+                LIMITS.contains(&failure.code.as_str()) || listed && failure.code == "exception",
+                "{program}: {failure:?}"
+            ),
+            other => panic!("{program}: {other:?}"),
+        }
+        let Output::Changes(changes) = next else {
+            panic!("behind {program}: {next:?}");
+        };
+        assert_eq!(changes[0].value.as_deref(), Some(r#""next""#), "{program}");
     }
 }
