@@ -353,3 +353,98 @@ fn what_is_too_large_or_too_deep_fails_by_name() {
         assert_eq!(changes[0].value.as_deref(), Some(r#""next""#), "{program}");
     }
 }
+
+/// What GitHub sends becomes CloudEvents by the rules of their adapter. A plugin in Rust and a program state
+/// the rules; over the examples of GitHub's own library they make the same, to the letter.
+#[test]
+fn webhooks_of_github_are_mapped_as_by_a_plugin_in_rust() {
+    const EVENTS_A_CALL: usize = 64;
+    let Some(deliveries) = deliveries() else {
+        return;
+    };
+    let program = include_str!("../support/guests/github/src/map.jq");
+    let settings = json!({ "program": program }).to_string();
+    let plugin = harness("tests/support/guests/github");
+    let mut outputs = Vec::new();
+    for deliveries in deliveries.chunks(EVENTS_A_CALL) {
+        let mapped = |harness: &Harness, settings: &str| {
+            let report = harness.run(settings, Input::Events(deliveries.to_vec()));
+            let call = report.expect("a report").calls.remove(0);
+            assert_eq!(call.fault, None);
+            call.outputs
+        };
+        let (expected, actual) = (mapped(&plugin, "{}"), mapped(&MAPPER, &settings));
+        for ((delivery, expected), actual) in deliveries.iter().zip(expected).zip(&actual) {
+            assert_eq!(&expected, actual, "{:?}", delivery.attributes);
+        }
+        outputs.extend(actual);
+    }
+    // The values below are written by hand from the rules.
+    assert_eq!(outputs.len(), 329);
+    let envelopes: Vec<Value> = outputs
+        .into_iter()
+        .map(|output| match output {
+            Output::Changes(changes) => {
+                let value = changes[0].value.as_deref().expect("a value");
+                serde_json::from_str(value).expect("JSON")
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    for expected in [
+        json!({
+            "type": "com.github.issue.opened",
+            "source": "https://api.github.com/repos/Codertocat/Hello-World",
+            "subject": "1",
+            "time": "2019-05-15T15:20:18Z",
+        }),
+        json!({
+            "type": "com.github.commit_comment.created",
+            "source": "https://api.github.com/repos/Codertocat/Hello-World/comments/33548674\
+                       /6113728f27ae82c7b1a177c8d03f9e96e0adf246",
+            "subject": "33548674",
+            "time": "2019-05-15T15:20:39Z",
+        }),
+        json!({
+            "type": "com.github.installation.deleted",
+            "source": "https://api.github.com/users/octocat",
+            "subject": "2",
+            "time": "2018-04-30T17:38:19Z",
+        }),
+        json!({
+            "type": "com.github.push",
+            "source": "https://github.com/Codertocat/Hello-World",
+            "subject": "refs/tags/simple-tag",
+            "time": null,
+        }),
+    ] {
+        let members = ["type", "source", "subject", "time"];
+        let same = |envelope: &&Value| members.iter().all(|name| envelope[name] == expected[name]);
+        assert!(
+            envelopes.iter().any(|envelope| same(&envelope)),
+            "{expected:#}"
+        );
+    }
+}
+
+/// The examples of webhooks in GitHub's own library, with the headers that tell them apart.
+fn deliveries() -> Option<Vec<Event>> {
+    let file = "@octokit/webhooks-examples/api.github.com/index.json";
+    let kinds = parts::script(file, "a jq program over webhooks of GitHub")?;
+    let kinds: Vec<Value> = serde_json::from_str(&kinds).expect("JSON");
+    let examples = kinds.iter().flat_map(|kind| {
+        let examples = kind["examples"].as_array().expect("a list");
+        examples.iter().map(|example| (&kind["name"], example))
+    });
+    let delivery = |(number, (name, example)): (usize, (&Value, &Value))| {
+        let body = Payload::from_bytes(example.to_string().into_bytes());
+        let mut event = Event::plain(Some("application/json"), body);
+        let headers = [
+            ("x-github-event", name.as_str().expect("a name").to_owned()),
+            ("x-github-delivery", format!("delivery-{number}")),
+        ];
+        event.attributes = headers.map(|(name, value)| (name.to_owned(), value)).into();
+        event
+    };
+    Some(examples.enumerate().map(delivery).collect())
+}
