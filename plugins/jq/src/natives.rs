@@ -6,7 +6,7 @@ use crate::{json, paths, texts};
 use jaq_core::box_iter::box_once;
 use jaq_core::load::parse::Def;
 use jaq_core::native::{bome, run, unary, v, Filter, Fun};
-use jaq_core::{Error, Native, RunPtr, ValR, ValT as _, ValXs};
+use jaq_core::{Bind, Error, Native, RunPtr, ValR, ValT as _, ValXs};
 use jaq_json::{Num, Val};
 use weir_plugin::log::Level;
 
@@ -40,7 +40,7 @@ pub(crate) fn functions() -> impl Iterator<Item = Fun<Data>> {
         .chain(jaq_json::funs());
     let of_jaq = of_jaq.filter(move |(name, ..)| !names.contains(name));
     let own = own.into_iter().map(run::<Data>);
-    let own = own.chain([empty()]).chain(of_jaq);
+    let own = own.chain([empty(), is_in()]).chain(of_jaq);
     own.chain(quick::functions().into_vec())
 }
 
@@ -60,6 +60,22 @@ fn empty() -> Fun<Data> {
         .with_paths(|_| Box::new(std::iter::empty()))
         .with_update(|cv, _| box_once(Ok(cv.1)));
     ("empty", v(0), native)
+}
+
+/// `IN(list)`: whether the input is one of the outputs.
+fn is_in() -> Fun<Data> {
+    let native = Native::<Data>::new(|mut cv| {
+        let (list, context) = cv.0.pop_fun();
+        for item in list.run((context, cv.1.clone())) {
+            match item {
+                Ok(item) if item == cv.1 => return is(true),
+                Ok(_) => {}
+                Err(error) => return box_once(Err(error)),
+            }
+        }
+        is(false)
+    });
+    ("IN", Box::new([Bind::Fun(())]), native)
 }
 
 fn simple() -> [Filter<RunPtr<Data>>; 9] {

@@ -22,7 +22,6 @@ def bsearch_of_jaq($item): bsearch($item);
 def bsearch($item): if isarray then bsearch_of_jaq($item) else error("\(type) (\(tojson)) cannot be searched from") end;
 def INDEX(stream; key): reduce stream as $row ({}; .[$row | key | tostring] = $row);
 def INDEX(key): INDEX(.[]; key);
-def IN(list): any(list == .; .);
 def IN(stream; list): any(stream == list; .);
 def JOIN($index; key): [.[] | [., $index[key]]];
 def JOIN($index; stream; key): stream | [., $index[key]];

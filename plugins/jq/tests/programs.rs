@@ -42,6 +42,11 @@ fn the_prelude_adds_what_mappings_need() {
         ("[{\"a\":1,\"b\":2}]", "INDEX(.a)", r#"{"1":{"a":1,"b":2}}"#),
         ("[1,2]", "INDEX(.[]; . + 1)", r#"{"2":1,"3":2}"#),
         ("2", "IN(1, 2), IN(3)", "true false"),
+        (
+            "2",
+            "IN(2, error(\"no\")), IN(empty), try IN(1, error(\"no\")) catch .",
+            r#"true false "no""#,
+        ),
         ("null", "IN(1, 2; 2, 3)", "true"),
         ("1", "toarray, ([2] | toarray)", "[1] [2]"),
         ("{\"a\":[1]}", "[leaf_paths]", r#"[["a",0]]"#),
