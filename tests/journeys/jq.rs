@@ -2,6 +2,11 @@
 //! rendered, with nothing but a configuration. A program changes while Weir runs; one that is wrong is
 //! refused with its place, and one that misbehaves costs the event that made it do so.
 
+#[path = "../../plugins/jq/tests/suite/cases.rs"]
+mod cases;
+
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 use weir::inside::author::cases::Output;
 use weir::inside::author::harness::{Harness, Input};
@@ -9,6 +14,7 @@ use weir::inside::model::{Event, Payload};
 use weir::inside::plugin::{Binary, Limits};
 
 use crate::support::components;
+use crate::support::parts;
 use crate::support::{Stage, becomes, eventually};
 
 const CONFIG: &str = r#"
@@ -253,11 +259,18 @@ fn row(line: &str) -> Option<[String; 3]> {
     Some([code(input)?, code(program)?, result])
 }
 
+/// A component in the harness of plugin authors, which has the limits of a serving Weir.
+fn harness(folder: &str) -> Harness {
+    let component = std::fs::read(components::built(folder)).expect("a component");
+    let harness = Harness::load(folder, &Binary::new(component), Limits::default());
+    harness.unwrap_or_else(|fault| panic!("{folder}: {fault}"))
+}
+
+/// The mapper, which takes half a minute to compile.
+static MAPPER: LazyLock<Harness> = LazyLock::new(|| harness("plugins/jq-mapper"));
+
 #[test]
 fn the_differences_from_jq_are_as_the_page_says() {
-    let component = std::fs::read(components::plugin("jq-mapper")).expect("a component");
-    let harness = Harness::load("jq-mapper", &Binary::new(component), Limits::default());
-    let harness = harness.expect("it loads");
     let page = include_str!("../../runtime/docs/jq.md");
     let rows: Vec<[String; 3]> = page.lines().filter_map(row).collect();
     assert!(rows.len() >= 20, "only {} lines were found", rows.len());
@@ -265,7 +278,7 @@ fn the_differences_from_jq_are_as_the_page_says() {
         let program = format!(r#"{{ type: "t", key: "k", facet: "f", value: [{program}] }}"#);
         let settings = json!({ "program": program }).to_string();
         let event = Event::plain(None, Payload::from_bytes(input.clone().into_bytes()));
-        let report = harness.run(&settings, Input::Events(vec![event]));
+        let report = MAPPER.run(&settings, Input::Events(vec![event]));
         let report = report.unwrap_or_else(|fault| panic!("{program}: {fault}"));
         let output = match &report.calls[0].outputs[..] {
             [Output::Changes(changes)] => {
@@ -286,4 +299,152 @@ fn the_differences_from_jq_are_as_the_page_says() {
             ),
         }
     }
+}
+
+/// jq's own tests have cases that build values of ten thousand levels or of gigabytes. Here each of them has
+/// the output that jq has, or fails by the name of a limit, and the event behind it is mapped.
+#[test]
+fn what_is_too_large_or_too_deep_fails_by_name() {
+    const LIMITS: [&str; 6] = [
+        "memory-limit",
+        "time-limit",
+        "output-limit",
+        "stack-limit",
+        "trap",
+        "not-json",
+    ];
+    let Some(text) = parts::text("jq/jq.test", "jq's cases of large and deep values") else {
+        return;
+    };
+    let list = include_str!("../../plugins/jq/tests/suite/otherwise.txt");
+    let extreme: Vec<cases::Case> = cases::Cases::of(&text)
+        .filter(cases::Case::is_extreme)
+        .collect();
+    assert!(extreme.len() >= 19, "only {} cases", extreme.len());
+    for case in extreme {
+        let listed = list.contains(&format!("\njq.test:{} ", case.line));
+        let program = format!(
+            r#"{{ type: "t", key: "k", facet: "f", value: (if . == "next" then . else [{}] end) }}"#,
+            case.program
+        );
+        let settings = json!({ "program": program }).to_string();
+        let events = [case.input.as_str(), r#""next""#]
+            .map(|data| Event::plain(None, Payload::from_bytes(data.as_bytes().to_vec())));
+        let report = MAPPER.run(&settings, Input::Events(events.to_vec()));
+        let report = report.unwrap_or_else(|fault| panic!("{program}: {fault}"));
+        let [output, next] = &report.calls[0].outputs[..] else {
+            panic!("{program}: {report:?}");
+        };
+        match output {
+            Output::Changes(changes) => {
+                let right = format!("[{}]", case.outputs.join(","));
+                let value = changes[0].value.as_deref().unwrap_or_default();
+                assert!(listed || value == right, "{program}: {value}");
+            }
+            Output::Failed(failure) => assert!(
+                LIMITS.contains(&failure.code.as_str()) || listed && failure.code == "exception",
+                "{program}: {failure:?}"
+            ),
+            other => panic!("{program}: {other:?}"),
+        }
+        let Output::Changes(changes) = next else {
+            panic!("behind {program}: {next:?}");
+        };
+        assert_eq!(changes[0].value.as_deref(), Some(r#""next""#), "{program}");
+    }
+}
+
+/// What GitHub sends becomes CloudEvents by the rules of their adapter. A plugin in Rust and a program state
+/// the rules; over the examples of GitHub's own library they make the same, to the letter.
+#[test]
+fn webhooks_of_github_are_mapped_as_by_a_plugin_in_rust() {
+    const EVENTS_A_CALL: usize = 64;
+    let Some(deliveries) = deliveries() else {
+        return;
+    };
+    let program = include_str!("../support/guests/github/src/map.jq");
+    let settings = json!({ "program": program }).to_string();
+    let plugin = harness("tests/support/guests/github");
+    let mut outputs = Vec::new();
+    for deliveries in deliveries.chunks(EVENTS_A_CALL) {
+        let mapped = |harness: &Harness, settings: &str| {
+            let report = harness.run(settings, Input::Events(deliveries.to_vec()));
+            let call = report.expect("a report").calls.remove(0);
+            assert_eq!(call.fault, None);
+            call.outputs
+        };
+        let (expected, actual) = (mapped(&plugin, "{}"), mapped(&MAPPER, &settings));
+        for ((delivery, expected), actual) in deliveries.iter().zip(expected).zip(&actual) {
+            assert_eq!(&expected, actual, "{:?}", delivery.attributes);
+        }
+        outputs.extend(actual);
+    }
+    // The values below are written by hand from the rules.
+    assert_eq!(outputs.len(), 329);
+    let envelopes: Vec<Value> = outputs
+        .into_iter()
+        .map(|output| match output {
+            Output::Changes(changes) => {
+                let value = changes[0].value.as_deref().expect("a value");
+                serde_json::from_str(value).expect("JSON")
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    for expected in [
+        json!({
+            "type": "com.github.issue.opened",
+            "source": "https://api.github.com/repos/Codertocat/Hello-World",
+            "subject": "1",
+            "time": "2019-05-15T15:20:18Z",
+        }),
+        json!({
+            "type": "com.github.commit_comment.created",
+            "source": "https://api.github.com/repos/Codertocat/Hello-World/comments/33548674\
+                       /6113728f27ae82c7b1a177c8d03f9e96e0adf246",
+            "subject": "33548674",
+            "time": "2019-05-15T15:20:39Z",
+        }),
+        json!({
+            "type": "com.github.installation.deleted",
+            "source": "https://api.github.com/users/octocat",
+            "subject": "2",
+            "time": "2018-04-30T17:38:19Z",
+        }),
+        json!({
+            "type": "com.github.push",
+            "source": "https://github.com/Codertocat/Hello-World",
+            "subject": "refs/tags/simple-tag",
+            "time": null,
+        }),
+    ] {
+        let members = ["type", "source", "subject", "time"];
+        let same = |envelope: &&Value| members.iter().all(|name| envelope[name] == expected[name]);
+        assert!(
+            envelopes.iter().any(|envelope| same(&envelope)),
+            "{expected:#}"
+        );
+    }
+}
+
+/// The examples of webhooks in GitHub's own library, with the headers that tell them apart.
+fn deliveries() -> Option<Vec<Event>> {
+    let file = "@octokit/webhooks-examples/api.github.com/index.json";
+    let kinds = parts::script(file, "a jq program over webhooks of GitHub")?;
+    let kinds: Vec<Value> = serde_json::from_str(&kinds).expect("JSON");
+    let examples = kinds.iter().flat_map(|kind| {
+        let examples = kind["examples"].as_array().expect("a list");
+        examples.iter().map(|example| (&kind["name"], example))
+    });
+    let delivery = |(number, (name, example)): (usize, (&Value, &Value))| {
+        let body = Payload::from_bytes(example.to_string().into_bytes());
+        let mut event = Event::plain(Some("application/json"), body);
+        let headers = [
+            ("x-github-event", name.as_str().expect("a name").to_owned()),
+            ("x-github-delivery", format!("delivery-{number}")),
+        ];
+        event.attributes = headers.map(|(name, value)| (name.to_owned(), value)).into();
+        event
+    };
+    Some(examples.enumerate().map(delivery).collect())
 }

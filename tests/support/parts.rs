@@ -41,9 +41,14 @@ pub fn part(program: &str, proves: &str) -> Option<PathBuf> {
 /// The text of a file of a package from npm, `axe-core/axe.min.js`; otherwise as [`part`].
 #[allow(dead_code)]
 pub fn script(file: &str, proves: &str) -> Option<String> {
+    text(&format!("node/node_modules/{file}"), proves)
+}
+
+/// The text of a file in the folder of the parts, `jq/jq.test`; otherwise as [`part`].
+#[allow(dead_code)]
+pub fn text(file: &str, proves: &str) -> Option<String> {
     let parts = std::env::var_os("WEIR_PARTS").map(PathBuf::from);
-    let text = parts
-        .and_then(|parts| std::fs::read_to_string(parts.join("node/node_modules").join(file)).ok());
+    let text = parts.and_then(|parts| std::fs::read_to_string(parts.join(file)).ok());
     if text.is_none() {
         let missing =
             format!("{file} is not installed (tests/parts/install FOLDER, then WEIR_PARTS=FOLDER)");

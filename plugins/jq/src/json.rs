@@ -4,6 +4,7 @@
 //! `+1` and `007`. A sender of such a text is mistaken, and a target cannot read it. Numbers stay as
 //! they were written until a program calculates with them.
 
+use bytes::Bytes;
 use jaq_json::{Map, Num, Val};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ const WHOLE_MAX: f64 = 1e17;
 pub fn read(text: &str) -> Result<Val, String> {
     let mut reader = Reader {
         text,
+        shared: Bytes::copy_from_slice(text.as_bytes()),
         at: 0,
         depth: 0,
     };
@@ -39,8 +41,21 @@ pub fn read(text: &str) -> Result<Val, String> {
     })
 }
 
+/// The number that a text is, if it is written as in JSON.
+pub(crate) fn read_number(text: &str) -> Option<Val> {
+    let exact = match is_number(text)? {
+        true => Num::from_str_radix(text, 10),
+        false => None,
+    };
+    Some(Val::Num(
+        exact.unwrap_or_else(|| Num::Dec(Arc::new(text.to_owned()))),
+    ))
+}
+
 struct Reader<'a> {
     text: &'a str,
+    /// A copy of the text, of which its texts are parts: one copy instead of one for each.
+    shared: Bytes,
     at: usize,
     depth: usize,
 }
@@ -142,17 +157,12 @@ impl<'a> Reader<'a> {
             .take_while(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'))
             .count();
         let number = &rest[..length];
-        let Some(whole) = is_number(number) else {
-            return Err("a number is not written as in JSON");
-        };
+        let number = read_number(number).ok_or("a number is not written as in JSON")?;
         self.at += length;
-        let exact = whole.then(|| Num::from_str_radix(number, 10)).flatten();
-        Ok(Val::Num(
-            exact.unwrap_or_else(|| Num::Dec(Arc::new(number.to_owned()))),
-        ))
+        Ok(number)
     }
 
-    fn string(&mut self) -> Read<Box<[u8]>> {
+    fn string(&mut self) -> Read<Bytes> {
         let bytes = self.text.as_bytes();
         self.at += 1;
         let mut string = Vec::new();
@@ -166,13 +176,13 @@ impl<'a> Reader<'a> {
                 return Err("a text has no closing quote");
             };
             self.at += plain + 1;
-            // Most texts have no escape, and are copied once.
+            // Most texts have no escape.
             if string.is_empty() && rest[plain] == b'"' {
-                return Ok(Box::from(&rest[..plain]));
+                return Ok(self.shared.slice(self.at - plain - 1..self.at - 1));
             }
             string.extend_from_slice(&rest[..plain]);
             match rest[plain] {
-                b'"' => return Ok(string.into_boxed_slice()),
+                b'"' => return Ok(string.into()),
                 b'\\' => self.escape(&mut string)?,
                 _ => {
                     self.at -= 1;

@@ -12,9 +12,12 @@ pub mod mapper;
 mod memory;
 mod mistake;
 mod natives;
+mod paths;
 mod program;
+mod quick;
 pub mod renderer;
 mod settings;
+mod texts;
 
 pub use jaq_json::Val;
 pub use program::Program;

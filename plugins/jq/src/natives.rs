@@ -1,42 +1,47 @@
 //! Functions of jq that are written in Rust here: those that a plugin cannot have, which fail by
-//! name, and those that jaq has in another form than a plugin needs.
+//! name, and those that jaq has in another form than jq or a plugin needs.
 
-use crate::json;
+use crate::quick::{self, Data};
+use crate::{json, paths, texts};
 use jaq_core::box_iter::box_once;
-use jaq_core::data::JustLut;
 use jaq_core::load::parse::Def;
-use jaq_core::native::{bome, run, v, Filter, Fun};
-use jaq_core::{Error, Native, RunPtr, ValR, ValT as _, ValXs};
+use jaq_core::native::{bome, run, unary, v, Filter, Fun};
+use jaq_core::{Bind, Error, Native, RunPtr, ValR, ValT as _, ValXs};
 use jaq_json::{Num, Val};
 use weir_plugin::log::Level;
 
-/// The values that programs work on.
-pub(crate) type Data = JustLut<Val>;
-
-/// What jaq defines in its own language and programs use all the time. Written in Rust they cost a tenth.
-const QUICK: [&str; 10] = [
-    "empty",
-    "null",
-    "true",
-    "false",
-    "not",
-    "isboolean",
-    "isnumber",
-    "isstring",
-    "isarray",
-    "isobject",
+/// What jaq defines in its own language and is written in Rust here, with the number of arguments: what programs
+/// use all the time costs a tenth then, and the rest behaves as in jq.
+const DEFINED: [(&str, usize); 15] = [
+    ("empty", 0),
+    ("null", 0),
+    ("true", 0),
+    ("false", 0),
+    ("not", 0),
+    ("isboolean", 0),
+    ("isnumber", 0),
+    ("isstring", 0),
+    ("isarray", 0),
+    ("isobject", 0),
+    ("setpath", 2),
+    ("delpaths", 1),
+    ("join", 1),
+    ("tonumber", 0),
+    ("toboolean", 0),
 ];
 
 /// All functions.
 pub(crate) fn functions() -> impl Iterator<Item = Fun<Data>> {
-    let own: Vec<_> = own().into_vec().into_iter().chain(quick()).collect();
+    let own = own().into_vec().into_iter().chain(as_in_jq().into_vec());
+    let own: Vec<_> = own.chain(simple()).collect();
     let names: Vec<&str> = own.iter().map(|(name, ..)| *name).collect();
     let of_jaq = jaq_core::funs()
         .chain(jaq_std::funs())
         .chain(jaq_json::funs());
     let of_jaq = of_jaq.filter(move |(name, ..)| !names.contains(name));
     let own = own.into_iter().map(run::<Data>);
-    own.chain([empty()]).chain(of_jaq)
+    let own = own.chain([empty(), is_in()]).chain(of_jaq);
+    own.chain(quick::functions().into_vec())
 }
 
 /// jaq's definitions, without those that are functions here.
@@ -44,7 +49,10 @@ pub(crate) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
     let of_jaq = jaq_core::defs()
         .chain(jaq_std::defs())
         .chain(jaq_json::defs());
-    of_jaq.filter(|def| !(def.args.is_empty() && QUICK.contains(&def.name)))
+    of_jaq.filter(|def| {
+        let named = |(name, arity): &(&str, usize)| *name == def.name && *arity == def.args.len();
+        !DEFINED.iter().any(named)
+    })
 }
 
 fn empty() -> Fun<Data> {
@@ -54,7 +62,23 @@ fn empty() -> Fun<Data> {
     ("empty", v(0), native)
 }
 
-fn quick() -> [Filter<RunPtr<Data>>; 9] {
+/// `IN(list)`: whether the input is one of the outputs.
+fn is_in() -> Fun<Data> {
+    let native = Native::<Data>::new(|mut cv| {
+        let (list, context) = cv.0.pop_fun();
+        for item in list.run((context, cv.1.clone())) {
+            match item {
+                Ok(item) if item == cv.1 => return is(true),
+                Ok(_) => {}
+                Err(error) => return box_once(Err(error)),
+            }
+        }
+        is(false)
+    });
+    ("IN", Box::new([Bind::Fun(())]), native)
+}
+
+fn simple() -> [Filter<RunPtr<Data>>; 9] {
     [
         ("null", v(0), |_| bome(Ok(Val::Null))),
         ("true", v(0), |_| bome(Ok(Val::Bool(true)))),
@@ -95,6 +119,44 @@ fn own() -> Box<[Filter<RunPtr<Data>>]> {
         ("stderr_empty", v(0), |cv| {
             weir_plugin::log::write(Level::Warn, &cv.1.to_string());
             Box::new(std::iter::empty())
+        }),
+    ])
+}
+
+/// Functions that differ from jq in jaq.
+fn as_in_jq() -> Box<[Filter<RunPtr<Data>>]> {
+    const TRIM: &str = "trim input must be a string";
+    Box::new([
+        ("setpath", v(2), |mut cv| {
+            let value = cv.0.pop_var();
+            let path = cv.0.pop_var();
+            bome(paths::set(cv.1, &path, value))
+        }),
+        ("delpaths", v(1), |cv| {
+            unary(cv, |value, paths| paths::delete(value, &paths))
+        }),
+        ("join", v(1), |cv| {
+            unary(cv, |list, between| texts::join(&list, &between))
+        }),
+        ("tonumber", v(0), |cv| bome(texts::number(&cv.1))),
+        ("toboolean", v(0), |cv| bome(texts::boolean(&cv.1))),
+        ("utf8bytelength", v(0), |cv| bome(texts::length(&cv.1))),
+        ("implode", v(0), |cv| bome(texts::implode(&cv.1))),
+        ("trim", v(0), |cv| bome(texts::part(&cv.1, str::trim, TRIM))),
+        ("ltrim", v(0), |cv| {
+            bome(texts::part(&cv.1, str::trim_start, TRIM))
+        }),
+        ("rtrim", v(0), |cv| {
+            bome(texts::part(&cv.1, str::trim_end, TRIM))
+        }),
+        ("ltrimstr", v(1), |cv| {
+            unary(cv, |text, part| texts::trimmed(&text, &part, true, false))
+        }),
+        ("rtrimstr", v(1), |cv| {
+            unary(cv, |text, part| texts::trimmed(&text, &part, false, true))
+        }),
+        ("trimstr", v(1), |cv| {
+            unary(cv, |text, part| texts::trimmed(&text, &part, true, true))
         }),
     ])
 }

@@ -1,8 +1,8 @@
 //! A jq program: compiled once, run for each input.
 
-use crate::natives::{self, Data};
-use crate::{mistake, shown, EXCEPTION};
-use jaq_core::load::parse::Def;
+use crate::quick::{self, Data, Running, WORDS};
+use crate::{mistake, natives, shown, EXCEPTION};
+use jaq_core::load::parse::{Def, Term};
 use jaq_core::load::{parse, Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, Exn, Filter, Vars};
 use jaq_json::Val;
@@ -10,10 +10,14 @@ use weir_plugin::{Error, Result};
 
 /// What programs have in addition to jaq's own definitions.
 const PRELUDE: &str = include_str!("prelude.jq");
+/// The name of a rewritten program, which is a definition.
+const REWRITTEN: &str = "weir_program";
 
 /// A program that is ready to run.
 pub struct Program {
     filter: Filter<Data>,
+    /// The names of members that it asks for.
+    members: Vec<Val>,
     /// Which of the variables the program mentions; the others need not be made.
     mentioned: Vec<bool>,
 }
@@ -22,20 +26,24 @@ impl Program {
     /// Compiles a program, which may use these variables, such as `$event`. The error is a sentence
     /// with the place.
     pub fn compile(code: &str, variables: &[&str]) -> Result<Program, String> {
-        let own = parse(PRELUDE, |parser| parser.defs());
-        let own = own.expect("the prelude");
-        let prelude: Vec<Def<&str>> = natives::definitions().chain(own).collect();
-        let arena = Arena::default();
-        let modules = Loader::new(prelude)
-            .load(&arena, File { code, path: () })
-            .map_err(|errors| mistake::of_loading(code, errors))?;
-        let filter = Compiler::default()
-            .with_funs(natives::functions())
-            .with_global_vars(variables.iter().copied())
-            .compile(modules)
-            .map_err(|errors| mistake::of_compiling(code, errors))?;
+        let Some(mut term) = parse(code, |parser| parser.term()) else {
+            // What cannot be parsed as a term but compiles begins as a module does. Variables that are
+            // imported would have no values.
+            filter(code, [], variables)?;
+            return Err("line 1, column 1: a program cannot import modules or data".to_owned());
+        };
+        let members = quick::rewrite(&mut term);
+        let (filter, members) = match filter(REWRITTEN, [definition(term)], variables) {
+            Ok(filter) => (filter, members),
+            // A mistake is described as it is in the program that was written.
+            Err(_) => (filter(code, [], variables)?, Vec::new()),
+        };
         let mentioned = variables.iter().map(|name| code.contains(name)).collect();
-        Ok(Program { filter, mentioned })
+        Ok(Program {
+            filter,
+            members,
+            mentioned,
+        })
     }
 
     /// Runs the program. `variable` makes the value of the variable with this number, in the order
@@ -53,7 +61,12 @@ impl Program {
                 true => variable(at),
                 false => Val::Null,
             });
-        let context = Ctx::<Data>::new(&self.filter.lut, Vars::new(values.collect::<Vec<_>>()));
+        let values = values.chain(quick::values());
+        let running = Running {
+            lut: &self.filter.lut,
+            members: &self.members,
+        };
+        let context = Ctx::<Data>::new(running, Vars::new(values.collect::<Vec<_>>()));
         let mut outputs = Some(self.filter.id.run((context, input)));
         std::iter::from_fn(move || {
             let output = outputs.as_mut()?.next()?;
@@ -63,6 +76,37 @@ impl Program {
             }))
         })
     }
+}
+
+/// A program as a definition.
+fn definition(body: Term<&str>) -> Def<&str> {
+    Def {
+        name: REWRITTEN,
+        args: Vec::new(),
+        body,
+    }
+}
+
+/// Compiles code that may use these definitions in addition to the prelude.
+fn filter<'s>(
+    code: &'s str,
+    more: impl IntoIterator<Item = Def<&'s str>>,
+    variables: &[&'s str],
+) -> Result<Filter<Data>, String> {
+    let own = parse(PRELUDE, |parser| parser.defs());
+    let own = natives::definitions().chain(own.expect("the prelude"));
+    let own = own.map(|definition| -> Def<&'s str> { definition });
+    let definitions: Vec<_> = own.chain(more).collect();
+    let arena = Arena::default();
+    let modules = Loader::new(definitions)
+        .load(&arena, File { code, path: () })
+        .map_err(|errors| mistake::of_loading(code, errors))?;
+    let variables = variables.iter().copied();
+    Compiler::default()
+        .with_funs(natives::functions())
+        .with_global_vars(variables.chain(WORDS.map(|(_, variable)| variable)))
+        .compile(modules)
+        .map_err(|errors| mistake::of_compiling(code, errors))
 }
 
 /// The failure of a program. An error that is an object with `code` and `message` was raised for

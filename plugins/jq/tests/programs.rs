@@ -42,6 +42,11 @@ fn the_prelude_adds_what_mappings_need() {
         ("[{\"a\":1,\"b\":2}]", "INDEX(.a)", r#"{"1":{"a":1,"b":2}}"#),
         ("[1,2]", "INDEX(.[]; . + 1)", r#"{"2":1,"3":2}"#),
         ("2", "IN(1, 2), IN(3)", "true false"),
+        (
+            "2",
+            "IN(2, error(\"no\")), IN(empty), try IN(1, error(\"no\")) catch .",
+            r#"true false "no""#,
+        ),
         ("null", "IN(1, 2; 2, 3)", "true"),
         ("1", "toarray, ([2] | toarray)", "[1] [2]"),
         ("{\"a\":[1]}", "[leaf_paths]", r#"[["a",0]]"#),
@@ -83,6 +88,72 @@ fn the_prelude_adds_what_mappings_need() {
         ),
         ("\"[1]\"", "fromjson", "[1]"),
         ("\"5x\"", "[tonumber?]", "[]"),
+        (
+            r#"["+1","-007",".50","00","-0.10","1e3","12345678901234567890"]"#,
+            "map(tonumber)",
+            "[1,-7,0.50,0,-0.10,1e3,12345678901234567890]",
+        ),
+        (
+            r#"["","+",".","--1","+-1"," 1","1 ","0x1","nan","1e"]"#,
+            "map(try tonumber catch 0) | unique",
+            "[0]",
+        ),
+        (
+            "[]",
+            "try tonumber catch .",
+            r#""array ([]) cannot be parsed as a number""#,
+        ),
+        ("\"true\"", "toboolean", "true"),
+        (
+            "[3,null,10]",
+            "map(if . then . / 2 else . end) | join(\"-\")",
+            r#""1.5--5""#,
+        ),
+        ("{\"a\":1}", "join(\",\")", r#""1""#),
+        (r#"{"c":1,"a":2,"b":3}"#, "del(.c)", r#"{"a":2,"b":3}"#),
+        ("[1,2,3]", "del(.[-1], .[0:1])", "[2]"),
+        (
+            r#"{"a":[{"b":1},{"c":2}]}"#,
+            "del(.a[].b)",
+            r#"{"a":[{},{"c":2}]}"#,
+        ),
+        ("[1,[2,3,4]]", "del(.[1][1:])", "[1,[2]]"),
+        ("[1,[2,3,4]]", "del(.[1][1:][0])", "[1,[2,4]]"),
+        ("[1,2,3]", r#"setpath([{"start": 1}]; [9])"#, "[1,9]"),
+        (
+            "[1,2,3]",
+            r#"try setpath([{"start": 1}]; 9) catch ."#,
+            r#""A slice of an array can only be assigned another array""#,
+        ),
+        (
+            "null",
+            "try setpath([-1]; 1) catch .",
+            r#""Out of bounds negative array index""#,
+        ),
+        (
+            "1",
+            "try setpath([\"a\"]; 1) catch .",
+            r#""Cannot index number with string (\"a\")""#,
+        ),
+        (
+            "1",
+            "try delpaths([[\"a\"]]) catch .",
+            r#""Cannot delete field at object index of number""#,
+        ),
+        ("[[1,[2]],3]", "flatten(1), flatten", "[1,[2],3] [1,2,3]"),
+        (r#"{"a":{"b":1,"c":2}}"#, "pick(.a.c)", r#"{"a":{"c":2}}"#),
+        (
+            "[1,2]",
+            "[limit(1; .[])], [skip(1; .[])], nth(1; .[])",
+            "[1] [2] 2",
+        ),
+        (
+            "[2024,2,15]",
+            "strftime(\"%F\"), mktime",
+            r#""2024-03-15" 1710460800"#,
+        ),
+        ("[65,1114112]", "implode", "\"A\u{fffd}\""),
+        ("65", "ascii", "\"A\""),
     ]);
 }
 
@@ -143,24 +214,44 @@ fn a_value_without_a_json_form_does_not_leave() {
 fn differences_from_jq() {
     check(&[
         // Updates through what is missing.
-        ("{}", ".a.b = 1", "exception: cannot use null as iterable (array or object)"),
+        (
+            "{}",
+            ".a.b = 1",
+            "exception: cannot use null as iterable (array or object)",
+        ),
         ("{}", ".a //= {} | .a.b = 1", r#"{"a":{"b":1}}"#),
-        ("{}", ".a[0] = 1", "exception: cannot use null as iterable (array or object)"),
+        (
+            "{}",
+            ".a[0] = 1",
+            "exception: cannot use null as iterable (array or object)",
+        ),
         ("[1]", ".[2] = 3", "exception: index 2 out of bounds"),
         ("{}", ".a.b, .a[0].c", "null null"),
         ("{}", ".n += 1", r#"{"n":1}"#),
         // Numbers.
-        ("12345678901234567890", "., . + 1", "12345678901234567890 12345678901234567891"),
+        (
+            "12345678901234567890",
+            "., . + 1",
+            "12345678901234567890 12345678901234567891",
+        ),
         ("9.90", "., . + 0", "9.90 9.9"),
         ("500", ". / 100, (. / 100 | tostring)", "5 \"5.0\""),
         ("1e3", ".", "1e3"),
         ("[1,2]", "try .[1.0] catch \"no\"", "\"no\""),
-        ("\"007.50\"", "tonumber", "exception: \"007.50\" is not JSON: a number is not written as in JSON, in line 1, column 1"),
+        ("\"007.50\"", "tonumber", "7.50"),
         ("[1, 0]", ".[0] / .[1]", "not JSON: it is Infinity"),
         // Texts.
         ("\"YWI\"", "try @base64d catch \"no\"", "\"no\""),
-        ("\"über\"", "test(\"^\\\\w+$\"), test(\"ÜBER\"; \"i\")", "false false"),
-        ("\"x\"", "test(\"(?=x)\")", "exception: invalid regex: look-around is not supported"),
+        (
+            "\"über\"",
+            "test(\"^\\\\w+$\"), test(\"ÜBER\"; \"i\")",
+            "false false",
+        ),
+        (
+            "\"x\"",
+            "test(\"(?=x)\")",
+            "exception: invalid regex: look-around is not supported",
+        ),
         ("1", "try ltrimstr(\"a\") catch \"no\"", "\"no\""),
     ]);
     for (code, why) in [
@@ -176,6 +267,10 @@ fn differences_from_jq() {
         (
             "import \"a\" as a; 1",
             "line 1, column 9: a program cannot import modules or data",
+        ),
+        (
+            "import \"a\" as $a; $a",
+            "line 1, column 1: a program cannot import modules or data",
         ),
     ] {
         assert_eq!(
@@ -222,4 +317,87 @@ fn a_mistake_is_named_with_its_place() {
             "{code}"
         );
     }
+}
+
+/// A program is rewritten before it runs. These are the forms that the rewriting looks at.
+#[test]
+fn a_rewritten_program_does_the_same() {
+    let many: Vec<String> = (0..60).map(|number| format!(".m{number}")).collect();
+    let input: Vec<String> = (0..60)
+        .map(|number| format!(r#""m{number}":{number}"#))
+        .collect();
+    let (many, input) = (many.join(", "), format!("{{{}}}", input.join(",")));
+    let input_many = input.as_str();
+    check(&[
+        (input_many, &format!("[limit(20; {many})] | length"), "20"),
+        (input_many, &format!("[{many}] == [range(60)]"), "true"),
+        (
+            r#"{"a":{"b":{"c":1}}}"#,
+            ".a.b.c, .a[\"b\"].c, .\"a\".b, .a.x.y",
+            r#"1 1 {"c":1} null"#,
+        ),
+        (
+            r#"{"a":{"k":[5]},"b":"k"}"#,
+            ".a[.b][0], .a.k[.a.k | length - 1], .a[\"\\u006b\"]",
+            "5 5 [5]",
+        ),
+        (
+            r#"{"a":[1,2,3],"from":1}"#,
+            ".a[.from:], .a[:.from]",
+            "[2,3] [1]",
+        ),
+        (
+            r#"{"a":{"b":1}}"#,
+            ". as $in | \"x\" | $in.a.b, ($in | .a).b",
+            "1 1",
+        ),
+        (
+            r#"{"a":[{"b":1},{"b":2}]}"#,
+            "[.a[].b], [.a[] | .b], (.a | map(.b))",
+            "[1,2] [1,2] [1,2]",
+        ),
+        (
+            r#"{"a":{"b":1}}"#,
+            "[path(.a.b)], [paths]",
+            r#"[["a","b"]] [["a"],["a","b"]]"#,
+        ),
+        (
+            r#"{"a":{"b":1},"c":2}"#,
+            ".a.b = .c, (.a.b |= . + 1), (.a.b += .c), del(.a.b), (.a |= empty)",
+            r#"{"a":{"b":2},"c":2} {"a":{"b":2},"c":2} {"a":{"b":3},"c":2} {"a":{},"c":2} {"c":2}"#,
+        ),
+        (
+            r#"{"a":1}"#,
+            "{a}, {\"a\"}, {a: .a}, {(\"b\"): .a}, {\"x\\(.a)\": 2}, (.a as $a | {$a})",
+            r#"{"a":1} {"a":1} {"a":1} {"b":1} {"x1":2} {"a":1}"#,
+        ),
+        (
+            r#"{"a":1}"#,
+            "[.a, .b?, .a.b?, (try .a.b catch \"no\")]",
+            r#"[1,null,"no"]"#,
+        ),
+        ("1", ".a", "exception: cannot index 1 with \"a\""),
+        (
+            "[1,null]",
+            "map(. == null), (null as $x | [$x]), [true, false, null]",
+            "[false,true] [null] [true,false,null]",
+        ),
+        (
+            "1",
+            "def null: 2; [null], (def f(true): true; f(3))",
+            "[2] 3",
+        ),
+        ("1", "def f: .a; {a: {a: 1}} | f | f", "1"),
+        (
+            "{\"a\":[3,1]}",
+            "reduce .a[] as $x (.a[0]; . + $x), [foreach .a[] as $x (0; . + $x; {a: .} | .a)]",
+            "7 [3,4]",
+        ),
+        (
+            "{\"a\":1}",
+            "\"x\\(.a)\\(null)\", @json \"\\(.a)\", -.a, (.b // .a), (if .a then .a else .b end)",
+            r#""x1null" "1" -1 1 1"#,
+        ),
+        ("{\"a\":1}", "label $out | .a, break $out, .b", "1"),
+    ]);
 }
