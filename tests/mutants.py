@@ -284,7 +284,7 @@ MUTATIONS = [
      "journeys", "windows::after_a_panic_in_any_window_no_change_is_lost"),
     ("lanes", "the workers of their own for heavy plugins", SRC + "plugin/queue.rs",
      "Standing::Heavy => Lane::Heavy,", "Standing::Heavy => Lane::Quick,",
-     "lib", "plugin::tests::sharing::any_number_of_looping_plugins_leaves_the_others_as_quick_as_before"),
+     "lib", "plugin::tests::sharing::any_number_of_looping_plugins_leaves_the_others_as_quick_as_elsewhere"),
     ("idle", "the limit of idle instances in bytes", SRC + "plugin/pool.rs",
      "idle.count >= HELD_MAX || idle.bytes + bytes > self.bytes_max", "idle.count >= HELD_MAX",
      "lib", "plugin::tests::sharing::idle_instances_are_bounded_in_bytes_for_all_plugins_together"),
