@@ -95,8 +95,8 @@ fn filter<'s>(
 ) -> Result<Filter<Data>, String> {
     let own = parse(PRELUDE, |parser| parser.defs());
     let own = natives::definitions().chain(own.expect("the prelude"));
-    let own = own.map(|definition| -> Def<&'s str> { definition });
-    let definitions: Vec<_> = own.chain(more).collect();
+    let mut definitions: Vec<Def<&'s str>> = own.collect::<Vec<_>>();
+    definitions.extend(more);
     let arena = Arena::default();
     let modules = Loader::new(definitions)
         .load(&arena, File { code, path: () })
