@@ -103,6 +103,22 @@ fn a_weir_that_is_killed_soon_after_a_stop_knows_its_files_again() {
     }
 }
 
+// A reload replaced a feed within a second of its first delivery. The one that took its files over knew how far they were,
+// the store did not, and after a crash everything was sent again.
+#[test]
+fn a_weir_that_is_killed_soon_after_a_reload_knows_its_files_again() {
+    let mut stage = Stage::with(CATALOG);
+    stage.takes("pim", &changes(0..10, 1));
+    stage.settles("google");
+    stage.reloads(&CATALOG.replace("100ms", "200ms"));
+    stage.kill();
+    stage.start();
+    stage.takes("pim", &changes(0..1, 2));
+    stage.settles("google");
+    let said = stage.weir().log();
+    assert!(!said.contains("does not hold any more"), "{said}");
+}
+
 #[test]
 fn a_catalogue_is_fetched_changed_and_withdrawn() {
     let stage = Stage::with(CATALOG);

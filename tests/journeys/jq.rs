@@ -318,7 +318,7 @@ fn what_is_too_large_or_too_deep_fails_by_name() {
     };
     let list = include_str!("../../plugins/jq/tests/suite/otherwise.txt");
     let extreme: Vec<cases::Case> = cases::Cases::of(&text)
-        .filter(cases::Case::is_extreme)
+        .filter(|case| case.is_extreme() && !case.refused)
         .collect();
     assert!(extreme.len() >= 19, "only {} cases", extreme.len());
     for case in extreme {

@@ -167,7 +167,8 @@ impl Inner {
     }
 
     /// Keeps the marks of targets that others have replaced at the same place, once nothing is delivered to them
-    /// any more. Those that have replaced them have none before their first delivery.
+    /// any more: under their new names, and before the next beat does. Those that have replaced them may have none
+    /// before their first delivery.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -177,9 +178,8 @@ impl Inner {
             let before = old.targets.get(name).or_else(was);
             let replaced = before.filter(|it| !Arc::ptr_eq(it, target));
             let replaced = replaced.filter(|it| it.place() == target.place());
-            if target.mark().is_none()
-                && let Some(mark) = replaced.and_then(|it| it.mark())
-            {
+            let mark = replaced.and_then(|it| target.mark().or_else(|| it.mark()));
+            if let Some(mark) = mark {
                 let note = [&[0], &target.place().to_le_bytes()[..], &mark].concat();
                 let kept = self.store.set_note(&note_of_mark(name), Some(note));
                 kept.await?;

@@ -180,7 +180,9 @@ async fn every_body_that_cannot_be_read_is_rejected_or_kept_as_configured() {
         encoder.write_all(&vec![b' '; 300_000]).unwrap();
         encoder.finish().unwrap()
     };
-    let cases: [(&[(&str, &str)], &[u8], u16, &str); 8] = [
+    /// Headers, body, status, and words of the message.
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
+    let cases: [Case<'_>; 8] = [
         (
             &[("content-type", "application/json")],
             b"{\"a\":",

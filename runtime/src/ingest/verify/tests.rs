@@ -364,19 +364,19 @@ fn what_adyen_signs_cannot_be_changed_and_what_is_written_twice_is_no_notificati
 fn a_header_that_contentful_signs_cannot_be_changed() {
     let vectors = made_by_vendors().into_iter();
     for vector in vectors.filter(|vector| vector.kind == "contentful") {
-        let with = |change: &dyn Fn(&mut Vec<(String, String)>)| {
+        let with = |change: fn(&mut Vec<(String, String)>)| {
             let mut changed = vector.clone();
             change(&mut changed.headers);
             changed.passes()
         };
-        assert!(!with(&|headers| {
+        assert!(!with(|headers| {
             let topic = headers
                 .iter_mut()
                 .find(|(name, _)| name == "x-contentful-topic");
             topic.expect("the topic").1 += "ed";
         }));
         assert!(!with(
-            &|headers| headers.retain(|(name, _)| name != "x-contentful-topic")
+            |headers| headers.retain(|(name, _)| name != "x-contentful-topic")
         ));
         assert!(with(
             &|headers| headers.push(("x-forwarded-for".into(), "192.0.2.1".into()))
