@@ -379,7 +379,7 @@ fn a_header_that_contentful_signs_cannot_be_changed() {
             |headers| headers.retain(|(name, _)| name != "x-contentful-topic")
         ));
         assert!(with(
-            &|headers| headers.push(("x-forwarded-for".into(), "192.0.2.1".into()))
+            |headers| headers.push(("x-forwarded-for".into(), "192.0.2.1".into()))
         ));
         let elsewhere = Vector {
             target: vector.target.replace("shop", "shop2"),
