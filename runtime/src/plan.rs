@@ -189,16 +189,14 @@ impl Server {
         self.admin_listen.unwrap_or(self.listen)
     }
 
-    /// The URLs of `listen` and of the admin routes, if these are their addresses. A listener on loopback that has
-    /// the admin routes alone is without TLS: a certificate is seldom that of `localhost`, and nobody listens in
-    /// between.
+    /// The URLs of `listen` and of the admin routes, if these are their addresses.
     pub fn urls(&self, listen: SocketAddr, admin: SocketAddr) -> [String; 2] {
         let url = |address, has_tls| match has_tls {
             true => format!("https://{address}"),
             false => format!("http://{address}"),
         };
         let has_tls = self.front.tls.is_some();
-        let admin_has = has_tls && (admin == listen || !admin.ip().is_loopback());
+        let admin_has = has_tls && (admin == listen || Front::covers_admin(admin));
         [url(listen, has_tls), url(admin, admin_has)]
     }
 

@@ -62,7 +62,7 @@ use self::state::AppState;
 use self::stream::Streams;
 use self::tap::Taps;
 use crate::budget::Budget;
-use crate::plan::{BODY_BYTES_MAX, Role};
+use crate::plan::{BODY_BYTES_MAX, Front, Role};
 
 pub use axum::http::HeaderMap;
 
@@ -240,7 +240,7 @@ impl Server {
         if let Some((admin, address)) = admin {
             listeners.add(
                 admin,
-                behind(address, Side::Admin, !address.ip().is_loopback()),
+                behind(address, Side::Admin, Front::covers_admin(address)),
                 Crowd::new(limits.admin_connections_max, 0),
             );
             admin_addr = address;

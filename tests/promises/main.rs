@@ -5,6 +5,7 @@
 #[path = "../support/components.rs"]
 mod components;
 
+mod aside;
 mod backup;
 mod certain;
 mod conformance;

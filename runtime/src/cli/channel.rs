@@ -98,8 +98,8 @@ async fn list(remote: &Remote, out: &mut String) -> CommandResult {
     Ok(true)
 }
 
-/// The channels as a table; by lane is urgent/normal/bulk. A sweep, flights, and the age without the time in which something waits on purpose have
-/// a column where there are any.
+/// The channels as a table; by lane is urgent/normal/bulk. A sweep, flights, and the age without the time in which
+/// something waits on purpose have a column where there are any.
 fn listed(channels: &[ChannelView]) -> String {
     let any = |is: fn(&ChannelView) -> bool| channels.iter().any(is);
     let (sweeps, flies, waits) = (

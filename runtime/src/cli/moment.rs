@@ -37,7 +37,8 @@ fn clock_at(time: Time, now: Timestamp) -> String {
     }
 }
 
-fn now() -> Timestamp {
+/// The time by the clock of this machine.
+pub(super) fn now() -> Timestamp {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
     let millis = since_1970.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
     Timestamp(millis)

@@ -6,7 +6,7 @@ mod wait;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Method};
@@ -15,11 +15,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{Client, DEFAULT_URL, bearer, path, pretty, with_query};
+use super::moment::now;
 use super::table::plain;
 use super::{CommandResult, Failure};
 use crate::config::scalar;
 use crate::ingest::verify::{Content, Scheme, presets};
-use crate::model::Timestamp;
 use crate::server::PREFERS_SUMMARY;
 use crate::server::views::Accepted;
 use crate::signature::{SecretError, SigningKey};
@@ -356,12 +356,6 @@ fn headers(
         }
     }
     Ok(headers)
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let since = since.map_or(0, |since| since.as_millis());
-    Timestamp(u64::try_from(since).unwrap_or(u64::MAX))
 }
 
 fn proof(args: &SendArgs) -> Result<Proof, Failure> {

@@ -255,6 +255,19 @@ impl<'a> Text<'a> {
         self.decode_in(PIECE, take)
     }
 
+    /// All of its characters, where nobody counts the memory that they take.
+    ///
+    /// # Errors
+    /// `Malformed` if it is not in its encoding, with the place.
+    pub(super) fn decoded(&self) -> Result<String, Rejection> {
+        let mut whole = String::new();
+        self.decode(&mut |piece| {
+            whole.push_str(piece);
+            Ok(())
+        })?;
+        Ok(whole)
+    }
+
     fn decode_in(
         &self,
         bytes: usize,

@@ -465,13 +465,8 @@ pub(super) fn read_again(
             if text.is_utf8() {
                 plain(json::text(text.bytes())?.to_owned(), content_type)?
             } else {
-                let mut whole = String::new();
-                let read = text.decode(&mut |piece| {
-                    whole.push_str(piece);
-                    Ok(())
-                });
-                read.map_err(Rejection::into_failure)?;
-                plain(whole, content_type.map(media::as_utf8).as_deref())?
+                let decoded = text.decoded().map_err(Rejection::into_failure)?;
+                plain(decoded, content_type.map(media::as_utf8).as_deref())?
             }
         }
     };

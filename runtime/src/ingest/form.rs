@@ -163,12 +163,7 @@ fn decoded(written: &[u8], what: &str, claims: Claims<'_>) -> Result<String, Rej
         let text = json::text(text.bytes()).map_err(in_field)?;
         return Ok(text.to_owned());
     }
-    let mut whole = String::new();
-    let read = text.decode(&mut |piece| {
-        whole.push_str(piece);
-        Ok(())
-    });
-    read.map(|()| whole)
+    text.decoded()
         .map_err(|rejection| rejection.with_failure(in_field))
 }
 

@@ -2,6 +2,8 @@
 
 mod bodies;
 mod challenged;
+mod identities;
+mod redriven;
 mod tapped;
 
 use std::collections::BTreeMap;
@@ -86,7 +88,11 @@ fn preset_of(name: &str) -> verify::presets::Preset {
 }
 
 fn source(store: Arc<dyn Store>, chain: Option<Arc<dyn Mapping>>) -> Source {
-    Source::new(options(), chain, Arc::new(types()), store, Arc::default())
+    source_of(options(), store, chain)
+}
+
+fn source_of(options: Options, store: Arc<dyn Store>, chain: Option<Arc<dyn Mapping>>) -> Source {
+    Source::new(options, chain, Arc::new(types()), store, Arc::default())
 }
 
 /// A chain that calls a function.
@@ -301,346 +307,6 @@ async fn what_may_not_be_written_is_set_aside_and_the_rest_goes_on() {
     assert_eq!(source.activity().samples().len(), 4);
 }
 
-// An export of three lines, the second cut off. It was in no count and kept nowhere, behind a 202
-// that its sender looked at no further.
-#[tokio::test]
-async fn a_line_that_cannot_be_read_is_kept_as_its_bytes_until_it_is_redriven_or_dropped() {
-    let store = memory();
-    let plain = source(store.clone(), None);
-    let body = [
-        change("1", "stock", "1").as_bytes(),
-        br#"{"type":"product","key":"2","fac"#,
-        b"\"\xff\"",
-    ]
-    .join(&b'\n');
-    let answer = post(&plain, NDJSON, body).await.unwrap();
-    assert_eq!((answer.events.accepted, answer.events.quarantined), (1, 2));
-    let kept = store.shelf("erp-conditions").list(None, 9).unwrap();
-    assert!(kept.iter().all(|kept| kept.event.unread));
-    assert_eq!(
-        kept[0].event.event.data.as_bytes(),
-        br#"{"type":"product","key":"2","fac"#
-    );
-    assert_eq!(
-        kept[1].event.event.data,
-        Payload::Binary(b"\"\xff\"".to_vec())
-    );
-
-    // Nothing was fixed: both stay under their numbers.
-    let redriven = plain.redrive(quarantined(&*store)).await.unwrap();
-    assert_eq!(redriven.events.quarantined, 2);
-    let still = store.shelf("erp-conditions").list(None, 9).unwrap();
-    assert_eq!(
-        still.iter().map(|kept| kept.sequence).collect::<Vec<_>>(),
-        kept.iter().map(|kept| kept.sequence).collect::<Vec<_>>()
-    );
-    assert!(still[0].event.unread && still[0].event.failure.code == "invalid-json");
-}
-
-// The source takes plain lines, and its mapper was configured only after the first file had come.
-#[tokio::test]
-async fn lines_that_were_not_understood_without_a_mapper_are_redriven_with_it() {
-    let store = memory();
-    let lines = |chain| {
-        let options = Options {
-            split: split::Split::Lines,
-            ..options()
-        };
-        Source::new(
-            options,
-            chain,
-            Arc::new(types()),
-            store.clone(),
-            Arc::default(),
-        )
-    };
-    let body = [change("1", "stock", "1"), "4711;12".into()].join("\n");
-    let answer = post(&lines(None), "text/plain", body).await.unwrap();
-    assert_eq!((answer.events.accepted, answer.events.quarantined), (1, 1));
-    let mapped = lines(chain(|event| {
-        let (key, stock) = text(event).split_once(';')?;
-        Some(EventVerdict::Changes(vec![Change {
-            entity_type: "product".into(),
-            key: key.into(),
-            facet: "stock".into(),
-            value: Some(stock.into()),
-            version: None,
-            lane: None,
-        }]))
-    }));
-    let redriven = mapped.redrive(quarantined(&*store)).await.unwrap();
-    assert_eq!(redriven.events.accepted, 1);
-    assert_eq!(value(&*store, "4711", "stock").as_deref(), Some("12"));
-    assert_eq!(mapped.quarantined(), 0);
-}
-
-// Every kind of item comes back from quarantine as what it was: a CloudEvent of a batch that lacked
-// its id, and a record of CSV together with the names of its columns.
-#[tokio::test]
-async fn an_unread_item_keeps_what_it_takes_to_read_it_again() {
-    let store = memory();
-    let source = Source::new(
-        Options {
-            split: split::Split::Csv(split::Dialect::default()),
-            headers: vec!["x-*".into()],
-            ..options()
-        },
-        chain(|_| Some(EventVerdict::Changes(Vec::new()))),
-        Arc::new(types()),
-        store.clone(),
-        Arc::default(),
-    );
-    let batch =
-        r#"[{"specversion":"1.0","id":"1","source":"/a","type":"t"},{"specversion":"1.0"}]"#;
-    let csv = "sku,name\n\n1,Lamp\n2\n";
-    for (content_type, body) in [
-        ("application/cloudevents-batch+json", batch),
-        ("text/csv", csv),
-    ] {
-        let headers = [("content-type", content_type), ("x-client", "100")];
-        let incoming = Incoming {
-            headers: Headers::from_iter(headers),
-            ..incoming(content_type, body)
-        };
-        let answer = source.accept(incoming).await.unwrap();
-        assert_eq!((answer.events.filtered, answer.events.quarantined), (1, 1));
-    }
-    let kept = store.shelf("erp-conditions").list(None, 9).unwrap();
-    let seen: Vec<_> = kept
-        .iter()
-        .map(|kept| {
-            let event = &kept.event.event;
-            (event.content_type.as_deref().unwrap(), text(event))
-        })
-        .collect();
-    assert_eq!(
-        seen,
-        [
-            ("application/cloudevents+json", r#"{"specversion":"1.0"}"#),
-            ("text/csv; header=present", "sku,name\n2\n"),
-        ]
-    );
-    let again = |content_type: &str, data: &str| {
-        let mut item = kept[0].event.event.clone();
-        item.content_type = Some(content_type.into());
-        item.data = Payload::Text(data.into());
-        envelope::read_again(&options(), false, &item).unwrap()
-    };
-    let whole = r#"{"specversion":"1.0","id":"2","source":"/a","type":"t"}"#;
-    let event = again("application/cloudevents+json", whole);
-    assert_eq!(
-        (event.id.as_str(), event.attributes.as_slice()),
-        ("2", &[("x-client".to_owned(), "100".to_owned())][..])
-    );
-    let event = again("text/csv; header=present", "sku,name\n2,Bowl\n");
-    assert_eq!(text(&event), r#"{"sku":"2","name":"Bowl"}"#);
-    let redriven = source.redrive(quarantined(&*store)).await.unwrap();
-    assert_eq!(redriven.events.quarantined, 2);
-}
-
-#[tokio::test]
-async fn a_repeated_id_is_told_apart_by_the_sender_s_own_source() {
-    let source = source(memory(), None);
-    let event = |origin: &str| {
-        format!(
-            r#"{{"specversion":"1.0","id":"7","source":"{origin}","type":"t","data":{}}}"#,
-            change("1", "stock", "1")
-        )
-    };
-    let body = format!("[{},{},{}]", event("a"), event("a"), event("b"));
-    check(&source, "application/cloudevents-batch+json", body, expect![[r#"
-        202 {"events":{"accepted":2,"filtered":0,"quarantined":0,"repeated":1},"changes":{"committed":1,"unchanged":1,"stale":0},"problems":[],"sequence":1}
-    "#]])
-    .await;
-}
-
-// A sender takes the product's number as the id of its events. The second was gone, behind a 202.
-#[tokio::test]
-async fn an_id_used_for_something_else_quarantines_its_event_and_an_operator_may_apply_it() {
-    let store = memory();
-    let source = source(store.clone(), None);
-    let event = |time: &str, stock: &str| {
-        format!(
-            r#"{{"specversion":"1.0","id":"sku-1","source":"/erp","type":"t","time":"{time}","data":{}}}"#,
-            change("1", "stock", stock)
-        )
-    };
-    let body = format!(
-        "[{},{},{}]",
-        event("2026-11-29T08:00:00Z", "1"),
-        event("2026-11-29T08:01:00Z", "1"),
-        event("2026-11-29T08:02:00Z", "2")
-    );
-    check(
-        &source,
-        "application/cloudevents-batch+json",
-        body,
-        expect![[r#"
-            202 {"events":{"accepted":1,"filtered":0,"quarantined":1,"repeated":1},"changes":{"committed":1,"unchanged":0,"stale":0},"problems":[{"index":2,"code":"id-reused","detail":"an earlier event had the id `sku-1` and another content, so this one was not applied; the sender must give each event an id of its own, and the same only when it sends an event again"}],"sequence":2}
-        "#]],
-    )
-    .await;
-    assert_eq!(value(&*store, "1", "stock").as_deref(), Some("1"));
-    let redriven = source.redrive(quarantined(&*store)).await.unwrap();
-    assert_eq!(redriven.changes.committed, 1);
-    assert_eq!(value(&*store, "1", "stock").as_deref(), Some("2"));
-}
-
-/// The response to a webhook with these headers.
-async fn hook(source: &Source, headers: &[(&str, &str)], body: &str) -> EventCounts {
-    let all = headers.iter().copied().chain([("content-type", JSON)]);
-    let incoming = Incoming {
-        headers: Headers::from_iter(all),
-        ..incoming(JSON, body.to_owned())
-    };
-    source.accept(incoming).await.unwrap().events
-}
-
-// A sender's first attempt times out at its side, the price changes, and then the retry of the first
-// attempt arrives. It brought the old price back, and each attempt at a bad event was kept again.
-#[tokio::test]
-async fn a_late_retry_of_a_webhook_takes_nothing_back() {
-    let presets = [
-        ("standard-webhooks", "webhook-id", ""),
-        ("github", "x-github-delivery", "x-github-event"),
-        ("shopify", "x-shopify-webhook-id", "x-shopify-topic"),
-        ("shopify", "shopify-webhook-id", "shopify-topic"),
-    ];
-    for (preset, id, topic) in presets {
-        let naming = preset_of(preset).naming;
-        let store = memory();
-        let options = Options {
-            naming,
-            ..options()
-        };
-        let source = Source::new(
-            options,
-            None,
-            Arc::new(types()),
-            store.clone(),
-            Arc::default(),
-        );
-        let send = async |number: &str, facet: &str, value: &str| {
-            let headers = [(id, number), (topic, "products/update")];
-            hook(&source, &headers, &change("1", facet, value)).await
-        };
-        assert_eq!(send("a", "price.de", "10").await.accepted, 1);
-        assert_eq!(send("b", "price.de", "12").await.accepted, 1);
-        assert_eq!(send("a", "price.de", "10").await.repeated, 1);
-        assert_eq!(value(&*store, "1", "price.de").as_deref(), Some("12"));
-        assert_eq!(
-            send("c", "price.de", "10").await.accepted,
-            1,
-            "the same body under another id is a change"
-        );
-        assert_eq!(value(&*store, "1", "price.de").as_deref(), Some("10"));
-
-        assert_eq!(send("d", "content", "1").await.quarantined, 1);
-        assert_eq!(send("d", "content", "1").await.repeated, 1);
-        let kept = store.shelf("erp-conditions").list(None, 9).unwrap();
-        let event = &kept[0].event.event;
-        let topic = if topic.is_empty() {
-            ""
-        } else {
-            "products/update"
-        };
-        assert_eq!(
-            (kept.len(), event.id.as_str(), event.event_type.as_str()),
-            (1, "d", topic)
-        );
-    }
-}
-
-// Without an id in the request nothing says that 10 came before: a signature of the body is none.
-#[tokio::test]
-async fn ten_twelve_ten_without_ids_are_three_changes_and_an_id_in_the_body_is_an_id() {
-    let store = memory();
-    let plain = source(store.clone(), None);
-    for price in ["10", "12", "10"] {
-        let events = hook(&plain, &[], &change("1", "price.de", price)).await;
-        assert_eq!(events.accepted, 1);
-    }
-    assert_eq!(value(&*store, "1", "price.de").as_deref(), Some("10"));
-    let named = Options {
-        naming: naming::Naming {
-            id: Some(naming::IdFrom::Pointer("/nr".into())),
-            event_type: Vec::new(),
-        },
-        ..options()
-    };
-    let mapped = Source::new(
-        named,
-        chain(|_| Some(EventVerdict::Changes(Vec::new()))),
-        Arc::new(types()),
-        store,
-        Arc::default(),
-    );
-    for (body, repeated) in [(r#"{"nr":1}"#, 0), (r#"{"nr":2}"#, 0), (r#"{"nr":1}"#, 1)] {
-        assert_eq!(hook(&mapped, &[], body).await.repeated, repeated, "{body}");
-    }
-}
-
-// The first attempt was taken in part, as far as the store had room, and is sent again as a whole.
-#[tokio::test]
-async fn each_line_of_a_webhook_has_an_identity_of_its_own() {
-    let store = memory();
-    let options = Options {
-        naming: preset_of("standard-webhooks").naming,
-        ..options()
-    };
-    let source = Source::new(
-        options,
-        None,
-        Arc::new(types()),
-        store.clone(),
-        Arc::default(),
-    );
-    let send = async |body: String| {
-        let headers = [("content-type", NDJSON), ("webhook-id", "m")];
-        let incoming = Incoming {
-            headers: Headers::from_iter(headers),
-            ..incoming(NDJSON, body)
-        };
-        source.accept(incoming).await.unwrap().events
-    };
-    let first = [
-        change("1", "stock", "1"),
-        "oops".into(),
-        change("2", "stock", "2"),
-    ];
-    let events = send(first[..2].join("\n")).await;
-    assert_eq!((events.accepted, events.quarantined), (1, 1));
-    let events = send(first.join("\n")).await;
-    assert_eq!(
-        (events.accepted, events.repeated, events.quarantined),
-        (1, 1, 1)
-    );
-    let kept = store.shelf("erp-conditions").list(None, 9).unwrap();
-    assert_eq!((kept.len(), kept[0].count), (1, 2));
-    assert_eq!(kept[0].event.event.id, "m/1");
-
-    // The id comes again with something else, some of which cannot be read.
-    let other = [change("1", "stock", "9"), "oops!".into()];
-    let events = send(other.join("\n")).await;
-    assert_eq!((events.accepted, events.quarantined), (0, 2));
-    assert_eq!(value(&*store, "1", "stock").as_deref(), Some("1"));
-}
-
-// A file of bad rows arrives each night.
-#[tokio::test]
-async fn the_same_bad_rows_each_night_are_kept_once_and_counted() {
-    let store = memory();
-    let source = source(store.clone(), None);
-    let body = ["{}", "oops", &change("1", "stock", "1")].join("\n");
-    for night in 1..=4 {
-        let answer = post(&source, NDJSON, body.clone()).await.unwrap();
-        assert_eq!(answer.events.quarantined, 2, "night {night}");
-    }
-    let kept = store.shelf("erp-conditions").list(None, 9).unwrap();
-    let counts: Vec<u64> = kept.iter().map(|kept| kept.count).collect();
-    assert_eq!((counts, source.quarantined()), (vec![4, 4], 2));
-}
-
 #[tokio::test]
 async fn plugins_filter_map_and_fail_one_by_one() {
     let source = source(
@@ -840,16 +506,11 @@ async fn the_sender_is_verified_before_anything_is_parsed() {
     let verify = verify::Options::Bearer {
         tokens: vec![crate::signature::Secret(b"secret".to_vec())],
     };
-    let source = Source::new(
-        Options {
-            verify,
-            ..options()
-        },
-        None,
-        Arc::new(types()),
-        memory(),
-        Arc::default(),
-    );
+    let options = Options {
+        verify,
+        ..options()
+    };
+    let source = source_of(options, memory(), None);
     check(
         &source,
         NDJSON,
@@ -888,7 +549,7 @@ async fn a_401_names_the_kind_of_proof_that_the_source_wants() {
             verify,
             ..options()
         };
-        let source = Source::new(options, None, Arc::new(types()), memory(), Arc::default());
+        let source = source_of(options, memory(), None);
         let request = IngestRequest {
             target: String::new(),
             headers: HeaderMap::new(),
@@ -960,111 +621,6 @@ async fn a_request_waits_a_while_for_memory_that_others_hold() {
     assert_eq!(taken.unwrap().events.accepted, 1);
     drop(others);
     assert_eq!(budget.free(), 20_000, "all is given back");
-}
-
-// An operator repairs the mapper and redrives the events. Those that can be written now leave the
-// quarantine, those that fail again stay with the new reason, and none overwrites a newer change.
-#[tokio::test]
-async fn events_given_again_go_through_the_plugins_of_now() {
-    let store = memory();
-    let failing = chain(|_| Some(failed("erp@1", Failure::new("old", "a bug"))));
-    let body = [
-        change("1", "stock", "1"),
-        change("2", "stock", "1"),
-        change("1", "content", "1"),
-    ]
-    .join("\n");
-    post(&source(store.clone(), failing), NDJSON, body)
-        .await
-        .unwrap();
-    post(
-        &source(store.clone(), None),
-        NDJSON,
-        change("1", "stock", "9"),
-    )
-    .await
-    .unwrap();
-
-    let mended = source(store.clone(), None);
-    let redriven = mended
-        .redrive(vec![Sequence(2), Sequence(99)])
-        .await
-        .unwrap();
-    assert_eq!(
-        (
-            redriven.events.accepted,
-            redriven.changes.committed,
-            redriven.missing
-        ),
-        (1, 1, 1)
-    );
-    let redriven = mended.redrive(quarantined(&*store)).await.unwrap();
-    assert_eq!(
-        (
-            redriven.events.accepted,
-            redriven.changes.stale,
-            redriven.events.quarantined
-        ),
-        (1, 1, 1)
-    );
-    assert_eq!(value(&*store, "1", "stock").as_deref(), Some("9"));
-    assert_eq!(value(&*store, "2", "stock").as_deref(), Some("1"));
-    let left = store.shelf("erp-conditions").list(None, 9).unwrap();
-    assert_eq!(left.len(), 1);
-    assert_eq!(
-        (left[0].sequence, left[0].event.failure.code.as_str()),
-        (Sequence(3), "foreign"),
-        "same place, new reason"
-    );
-}
-
-// The source had a mapper, so its events were not checked to be JSON; then the mapper was removed.
-#[tokio::test]
-async fn an_event_from_a_mapper_s_time_is_checked_when_it_is_given_again() {
-    let store = memory();
-    let failing = source(
-        store.clone(),
-        chain(|_| Some(failed("erp@1", Failure::new("old", "a bug")))),
-    );
-    let deep = format!(
-        r#"{{"type":"product","key":"1","facet":"stock","value":{}1{}}}"#,
-        "[".repeat(50_000),
-        "]".repeat(50_000)
-    );
-    assert_eq!(
-        post(&failing, "text/plain", "<a/>")
-            .await
-            .unwrap()
-            .events
-            .quarantined,
-        1
-    );
-    assert_eq!(
-        post(&failing, "text/plain", deep.into_bytes())
-            .await
-            .unwrap()
-            .events
-            .quarantined,
-        1
-    );
-    let redriven = source(store.clone(), None)
-        .redrive(quarantined(&*store))
-        .await
-        .unwrap();
-    assert_eq!(
-        redriven.events,
-        EventCounts {
-            quarantined: 2,
-            ..Default::default()
-        }
-    );
-    let left = store.shelf("erp-conditions").list(None, 9).unwrap();
-    assert_eq!(
-        left.iter()
-            .map(|left| left.event.failure.code.as_str())
-            .collect::<Vec<_>>(),
-        ["invalid-json", "too-deep"]
-    );
 }
 
 /// A store whose n-th commit fails.
@@ -1214,27 +770,6 @@ impl Shelf for FailingShelf {
     fn discard(&self, sequences: &[Sequence]) -> Pending<usize> {
         self.0.discard(sequences)
     }
-}
-
-// The changes of two events were durable when the disk became full. The answer to the redrive was
-// that nothing had been taken.
-#[tokio::test]
-async fn a_redrive_that_ends_early_tells_what_it_has_done() {
-    let store = memory();
-    let failing = chain(|_| Some(failed("erp@1", Failure::new("old", "a bug"))));
-    let body = [change("1", "stock", "1"), change("2", "stock", "1")].join("\n");
-    let quarantines = source(store.clone(), failing);
-    post(&quarantines, NDJSON, body).await.unwrap();
-    let full = Arc::new(Failing {
-        inner: store.clone(),
-        after: AtomicUsize::new(usize::MAX),
-        error: store::Error::Busy { waiting: 1 },
-    });
-    let ended = source(full, None).redrive(quarantined(&*store)).await;
-    let rejection = ended.expect_err("nothing can leave the quarantine");
-    let taken = rejection.taken().expect("counts");
-    assert_eq!((taken.events.accepted, taken.changes.committed), (2, 2));
-    assert_eq!(value(&*store, "2", "stock").as_deref(), Some("1"));
 }
 
 #[tokio::test]

@@ -106,19 +106,12 @@ pub fn beginning(event: &Event, encoding: Option<Charset>) -> Option<String> {
     let bytes = &bytes[..bytes.len().min(SHOWN_BYTES_MAX)];
     let media = event.content_type.as_deref().and_then(Media::parse);
     let text = Text::of(bytes, Claims::of(media.as_ref(), encoding)).ok();
-    let mut shown = String::new();
-    let read = text.filter(|text| !text.is_utf8()).map(|text| {
-        text.decode(&mut |piece| {
-            shown.push_str(piece);
-            Ok(())
-        })
-    });
-    // What comes before a byte that is not valid is not shown.
-    if !matches!(read, Some(Ok(()))) {
+    let decoded = text.filter(|text| !text.is_utf8());
+    let decoded = decoded.and_then(|text| text.decoded().ok());
+    Some(decoded.unwrap_or_else(|| {
         let (text, _) = encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes);
-        shown = text.into_owned();
-    }
-    Some(shown)
+        text.into_owned()
+    }))
 }
 
 /// Reads such a body again, by the settings of now.

@@ -1,9 +1,10 @@
 //! When a redriven event arrived.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::Sequence;
+use crate::sync::lock;
 
 /// The place in time of an event that is redriven from quarantine: it loses against a facet that has changed since
 /// it arrived, unless an event that arrived before it changed the facet, in the same redrive.
@@ -35,12 +36,7 @@ impl Arrival {
 
     /// Records the sequence of a change of the event.
     pub fn wrote(&self, change: u64) {
-        let mut written = self
-            .redrive
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        written.insert(change, self.sequence);
+        lock(&self.redrive.0).insert(change, self.sequence);
     }
 }
 
@@ -52,7 +48,7 @@ pub struct Redrive(Arc<Mutex<HashMap<u64, Sequence>>>);
 impl Redrive {
     /// Whether the redrive wrote this change for an event that had arrived by then.
     fn wrote_for(&self, change: u64, by: Sequence) -> bool {
-        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = lock(&self.0);
         written.get(&change).is_some_and(|arrival| *arrival <= by)
     }
 }

@@ -59,6 +59,12 @@ impl Front {
         !self.trusted_proxies.is_empty() || self.public_origin.is_some()
     }
 
+    /// Whether a listener that has the admin routes alone speaks TLS where there is a certificate: not on loopback. A
+    /// certificate is seldom that of `localhost`, and nobody listens in between.
+    pub fn covers_admin(admin: SocketAddr) -> bool {
+        !admin.ip().is_loopback()
+    }
+
     /// Whether this address is that of a proxy that is believed.
     pub fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

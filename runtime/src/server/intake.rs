@@ -72,10 +72,7 @@ pub(super) async fn take(
     request: Request,
 ) -> Result<Response, Problem> {
     // An unknown source is not counted: its name is the client's, and would become a label.
-    let intake = state
-        .backend
-        .intake(&source)
-        .ok_or_else(|| Problem::unknown("source", &source))?;
+    let intake = known(&state, &source)?;
     let answered = take_known(&state, &source, &*intake, query, request).await;
     let status = answered
         .as_ref()
@@ -92,9 +89,7 @@ pub(super) async fn allow(
     Segments(source): Segments<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if state.backend.intake(&source).is_none() {
-        return Err(Problem::unknown("source", &source));
-    }
+    known(&state, &source)?;
     let mut response = axum::Json(json!({ "allowed": ["OPTIONS", "POST"] })).into_response();
     let answer = response.headers_mut();
     answer.insert(ALLOW, HeaderValue::from_static("OPTIONS, POST"));
@@ -116,10 +111,7 @@ pub(super) async fn challenge(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let intake = state
-        .backend
-        .intake(&source)
-        .ok_or_else(|| Problem::unknown("source", &source))?;
+    let intake = known(&state, &source)?;
     let asked = Asked {
         target: &target(&uri),
         headers: &headers,
@@ -149,6 +141,22 @@ impl IntoResponse for Challenged {
 fn target(uri: &Uri) -> String {
     let target = uri.path_and_query().map(ToString::to_string);
     target.unwrap_or_default()
+}
+
+/// The path and query that a request would be sent to, of the one for its preview: some senders sign them.
+fn as_sent(target: &str) -> String {
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    let source = path.strip_suffix("/preview").unwrap_or(path);
+    format!("{source}/events{query}")
+}
+
+/// The way into a source.
+///
+/// # Errors
+/// There is no such source.
+fn known(state: &AppState, source: &str) -> Result<Arc<dyn Intake>, Problem> {
+    let intake = state.backend.intake(source);
+    intake.ok_or_else(|| Problem::unknown("source", source))
 }
 
 async fn take_known(
@@ -234,10 +242,7 @@ pub(super) async fn preview(
     mut query: Query,
     request: Request,
 ) -> Result<axum::Json<RequestPreviewView>, Problem> {
-    let intake = state
-        .backend
-        .intake(&source)
-        .ok_or_else(|| Problem::unknown("source", &source))?;
+    let intake = known(&state, &source)?;
     let lane = query.take("lane").map(|name| lane(&name)).transpose()?;
     query.end_but(|name| intake.reads(name))?;
     let (head, body) = request.into_parts();
@@ -251,8 +256,7 @@ pub(super) async fn preview(
         memory: &memory,
     };
     let body = receive(body, &receiving, || Ok(())).await?;
-    // As it would be sent: some senders sign the path.
-    let target = target(&head.uri).replacen("/preview", "/events", 1);
+    let target = as_sent(&target(&head.uri));
     let request = IngestRequest {
         target,
         headers: head.headers,
@@ -270,4 +274,23 @@ fn lane(name: &str) -> Result<Lane, Problem> {
         let lanes = Lane::ALL.map(Lane::name).join("`, `");
         Problem::bad_parameter("lane", format!("must be one of `{lanes}`, not `{name}`"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A source may have the name of a route.
+    #[test]
+    fn a_preview_is_of_a_request_to_the_source() {
+        for (asked, sent) in [
+            ("/v1/sources/erp/preview", "/v1/sources/erp/events"),
+            (
+                "/v1/sources/preview/preview?lane=bulk&a=/preview",
+                "/v1/sources/preview/events?lane=bulk&a=/preview",
+            ),
+        ] {
+            assert_eq!(as_sent(asked), sent);
+        }
+    }
 }

@@ -25,13 +25,7 @@ fn mapped(store: &Arc<Memory>, options: Options) -> Source {
             lane: None,
         }]))
     });
-    Source::new(
-        options,
-        chain,
-        Arc::new(types()),
-        store.clone(),
-        Arc::default(),
-    )
+    source_of(options, store.clone(), chain)
 }
 
 /// A source that keeps bodies that it cannot read.

@@ -12,7 +12,7 @@ fn asking(verify: verify::Options, handshake: Option<Handshake>) -> Source {
         handshake,
         ..options()
     };
-    Source::new(options, None, Arc::new(types()), memory(), Arc::default())
+    source_of(options, memory(), None)
 }
 
 fn token() -> verify::Options {
@@ -180,13 +180,7 @@ async fn a_url_that_somebody_must_open_waits_in_quarantine() {
         handshake: Some(Handshake::Sns),
         ..options()
     };
-    let source = Source::new(
-        options,
-        None,
-        Arc::new(types()),
-        store.clone(),
-        Arc::default(),
-    );
+    let source = source_of(options, store.clone(), None);
     let body =
         r#"{"Type":"SubscriptionConfirmation","SubscribeURL":"https://sns.example/?Token=2"}"#;
     let send = async |kind: &str, body: &str| {

@@ -11,8 +11,6 @@ use crate::signature::{Algorithm, KeyForm, VerifyingKey};
 
 /// What is known of a sender.
 pub struct Preset {
-    /// The name in `kind`.
-    pub name: &'static str,
     /// How it hands out its keys.
     pub key: KeyForm,
     /// How it signs.
@@ -81,7 +79,6 @@ const MAKERS: [fn(&'static str) -> Preset; NAMES.len()] = [
 /// A signature of the raw body in these headers, in hex, with a key as text: the beginning of all others.
 pub fn hmac(kind: &'static str, headers: &[&str]) -> Preset {
     Preset {
-        name: kind,
         key: KeyForm::Text,
         scheme: Scheme {
             kind,

@@ -2,6 +2,13 @@
 
 use super::*;
 
+/// Opens a connection and sends this.
+pub(super) async fn open(server: &Server, sent: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.ingest_addr()).await.unwrap();
+    stream.write_all(sent.as_bytes()).await.unwrap();
+    stream
+}
+
 #[tokio::test]
 async fn a_body_that_is_too_long_is_refused_whether_announced_or_not() {
     let fake = Arc::new(Fake::default());
@@ -184,9 +191,7 @@ async fn connections_beyond_the_bound_wait_for_those_that_are_served() {
     let server = start(&fake, limits).await;
     let mut served = Vec::new();
     for _ in 0..2 {
-        let mut stream = TcpStream::connect(server.ingest_addr()).await.unwrap();
-        stream.write_all(HELD.as_bytes()).await.unwrap();
-        served.push(stream);
+        served.push(open(&server, HELD).await);
     }
     are_under_way(&fake, 2).await;
     let mut beyond = Box::pin(get(&server, "/healthz"));
@@ -224,12 +229,8 @@ async fn a_stop_answers_what_is_under_way_and_takes_nothing_new() {
 #[tokio::test]
 async fn a_stop_ends_in_time_whatever_clients_do() {
     let server = start(&Arc::new(Fake::default()), Limits::default()).await;
-    let mut half = TcpStream::connect(server.ingest_addr()).await.unwrap();
-    half.write_all(
-        b"POST /v1/sources/erp/events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf",
-    )
-    .await
-    .unwrap();
+    let half = "POST /v1/sources/erp/events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf";
+    let _half = open(&server, half).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     // The body would have half a minute.
     let stop = server.stop(Duration::from_millis(300));

@@ -1,14 +1,7 @@
 //! Clients that hold connections, heads, bodies or responses back: what they cost the others.
 
-use super::connections::{HELD, are_under_way};
+use super::connections::{HELD, are_under_way, open};
 use super::*;
-
-/// Opens a connection and sends this.
-async fn open(server: &Server, sent: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(server.ingest_addr()).await.unwrap();
-    stream.write_all(sent.as_bytes()).await.unwrap();
-    stream
-}
 
 /// Reads one response without a further one behind it.
 async fn answer(stream: &mut TcpStream) -> Answered {
